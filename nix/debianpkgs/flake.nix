@@ -1,0 +1,7 @@
+{
+  description = "A nixpkgs-shaped package set made of pinned Debian packages";
+  outputs = _: {
+    lib = import ./lib.nix;
+    legacyPackages.x86_64-linux = import ./default.nix;
+  };
+}
