@@ -21,6 +21,7 @@ rec {
   escapeShellArg = value: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
   escapeShellArgs = concatMapStringsSep " " escapeShellArg;
   makeBinPath = concatMapStringsSep ":" (package: "${package}/bin");
+  assertMsg = condition: message: if condition then true else throw message;
   getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname or package.name}";
   getExe' = package: name: "${package}/bin/${name}";
   cleanSourceWith = { src, filter ? _: _: true, name ? "source" }:

@@ -14,14 +14,26 @@ rec {
   writeShellScriptBin = name: text: runCommandLocal name
     { text = "#!${shell}\n${text}"; passAsFile = [ "text" ]; meta.mainProgram = name; }
     "mkdir -p $out/bin; cp $textPath $out/bin/${name}; chmod +x $out/bin/${name}; ${shell} -n $out/bin/${name}";
-  writeShellApplication = { name, text, runtimeInputs ? [ ], runtimeEnv ? { }, meta ? { } }:
-    writeShellScriptBin name ''
-      set -o errexit
-      set -o nounset
-      set -o pipefail
-      ${lib.concatStringsSep "\n" (lib.mapAttrsToList (key: value: "export ${key}=${lib.escapeShellArg value}") runtimeEnv)}
-      export PATH="${lib.makeBinPath runtimeInputs}''${PATH:+:$PATH}"
-      ${text}
+  # nixpkgs runs ShellCheck unless a checkPhase is given; here one is always given.
+  writeShellApplication = { name, text, checkPhase, runtimeInputs ? [ ], runtimeEnv ? { }, meta ? { } }:
+    runCommandLocal name {
+      text = ''
+        #!${shell}
+        set -o errexit
+        set -o nounset
+        set -o pipefail
+        ${lib.concatStringsSep "\n" (lib.mapAttrsToList (key: value: "export ${key}=${lib.escapeShellArg value}") runtimeEnv)}
+        export PATH="${lib.makeBinPath runtimeInputs}''${PATH:+:$PATH}"
+        ${text}
+      '';
+      passAsFile = [ "text" ];
+      meta = { mainProgram = name; } // meta;
+    } ''
+      mkdir -p $out/bin
+      target=$out/bin/${name}
+      cp $textPath $target
+      chmod +x $target
+      ${checkPhase}
     '';
 
   linkFarm = name: entries:

@@ -1,0 +1,74 @@
+# What `nix flake check` runs. Each check writes its totals ("N passed, N failed") to its output.
+{ pkgs, lib, workspace, images }:
+let
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ [ "crates" ]);
+
+  # A check that runs cargo on the development layer.
+  cargoCheck = name: arguments: workspace.cargo pkgs ({
+    pname = "check-${name}";
+    src = sources;
+    preBuild = workspace.useLayer workspace.devLayer;
+    installPhase = "mkdir -p $out; cp totals $out/";
+  } // arguments);
+
+  one = "echo '1 passed, 0 failed' > totals";
+in
+{
+  fmt = cargoCheck "fmt" {
+    nativeBuildInputs = [ pkgs.rustfmt ];
+    preBuild = "";
+    buildPhase = "cargo fmt --all --check\n${one}";
+  };
+
+  clippy = cargoCheck "clippy" {
+    nativeBuildInputs = [ pkgs.clippy ];
+    buildPhase = ''
+      runHook preBuild
+      cargo clippy --workspace --all-targets --locked --offline -- -D warnings
+      ${one}
+    '';
+  };
+
+  doc = cargoCheck "doc" {
+    RUSTDOCFLAGS = "-D warnings";
+    buildPhase = ''
+      runHook preBuild
+      cargo doc --workspace --no-deps --locked --offline
+      ${one}
+    '';
+  };
+
+  # Unit tests, and the integration tests: the real programs against a real PostgreSQL, here in the sandbox.
+  test = cargoCheck "test" {
+    buildPhase = ''
+      runHook preBuild
+      cargo build --workspace --bins --locked --offline
+      export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
+      cargo test --workspace --locked --offline 2>&1 | tee log
+      awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }' log > totals
+      grep -qE '^[1-9][0-9]* passed, 0 failed' totals
+    '';
+  };
+
+  # An edit of an .rs file leaves the dependency layers as they are, and does change the program.
+  layer =
+    let
+      edited = import ./workspace.nix {
+        inherit pkgs lib;
+        without = "routes.rs";
+      };
+      same = f: (f workspace).drvPath == (f edited).drvPath;
+    in
+    assert lib.assertMsg (same (w: w.releaseLayer) && same (w: w.devLayer)) "an edit of an .rs file changes a dependency layer";
+    assert lib.assertMsg (!same (w: w.programs.orders)) "an edit of an .rs file does not change the program: the check proves nothing";
+    pkgs.runCommand "check-layer" { } "mkdir $out; echo '3 passed, 0 failed' > $out/totals";
+
+  images = pkgs.runCommand "check-images" {
+    nativeBuildInputs = [ pkgs.skopeo pkgs.jq workspace.programs.oci-image ];
+    inherit (images) base;
+    layouts = images.images;
+    programs = map (name: workspace.programs.${name}) workspace.services;
+    architecture = pkgs.stdenv.hostPlatform.go.GOARCH;
+    limit = 10000000; # bytes, compressed
+  } (builtins.readFile ./check-images.sh);
+}
