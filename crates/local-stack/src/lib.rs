@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Starts and stops the whole system on one machine: PostgreSQL, the three services and Prometheus.
+//!
+//! It serves `nix run` through the program `local-stack`, and the integration tests through this library.
+
+pub mod child;
+pub mod http;
+pub mod ports;
+pub mod postgres;
+pub mod prometheus;
+pub mod service;
+pub mod stack;
+pub mod state;
+
+pub use self::{
+    service::Service,
+    stack::{Settings, Stack},
+};
+
+/// What can go wrong: the message says what happened, where, and what to do.
+pub type Error = anyhow::Error;
+/// A result with that error.
+pub type Result<T> = anyhow::Result<T>;

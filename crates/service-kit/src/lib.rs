@@ -1,1 +1,26 @@
-//! Placeholder.
+//! What the three services share. It knows no domain type.
+//!
+//! A service's `main` reads its configuration and calls [`run`], which brings up telemetry, the admin listener (a
+//! thread and runtime of its own), the public listener with its limits, and drains them all in the end.
+
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod client;
+pub mod config;
+pub mod database;
+pub mod health;
+pub mod metrics;
+pub mod pages;
+pub mod problem;
+pub mod run;
+pub mod server;
+pub mod telemetry;
+
+pub use self::{
+    app::App,
+    body::{Body, BoxError, Request, Response},
+    config::{ConfigError, Env, KitConfig},
+    problem::Problem,
+    run::{Identity, Kit, StartError, run},
+};

@@ -1,0 +1,251 @@
+//! The whole: PostgreSQL, the services in the order of their needs, Prometheus; and their end in the reverse order.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use rustix::process::Signal;
+use tokio::time::sleep;
+
+use crate::{
+    Result, http,
+    ports::{self, Port, Ports},
+    postgres::Postgres,
+    prometheus::Prometheus,
+    service::{Running, Service},
+    state::State,
+};
+
+/// How long all may take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long a service may drain: more than its own SHUTDOWN_GRACE.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a stack is made of.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of the services' programs.
+    pub programs: PathBuf,
+    /// The folder of PostgreSQL's programs.
+    pub postgres: PathBuf,
+    /// Prometheus' program; without it none runs.
+    pub prometheus: Option<PathBuf>,
+    /// The state folder.
+    pub state: PathBuf,
+    /// The ports.
+    pub ports: Ports,
+    /// Is the state flushed to the disk?
+    pub durable: bool,
+    /// Do the services' logs go to standard output?
+    pub echo: bool,
+    /// Further settings for the services, as environment variables.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A running stack. Dropping it kills its processes; [`Stack::stop`] drains them.
+#[derive(Debug)]
+pub struct Stack {
+    settings: Settings,
+    postgres: Postgres,
+    services: BTreeMap<&'static str, Running>,
+    prometheus: Option<Prometheus>,
+    prometheus_port: u16,
+    _state: State,
+}
+
+impl Stack {
+    /// Starts everything and waits until all services are ready.
+    pub async fn start(settings: Settings) -> Result<Self> {
+        settings.ports.check_free()?;
+        let state = State::open(&settings.state)?;
+        let postgres = Postgres::start(&settings.postgres, &state, settings.durable).await?;
+        let prometheus_port = match settings.ports.prometheus.number {
+            0 => ports::free()?,
+            number => number,
+        };
+        let services = BTreeMap::new();
+        let mut stack =
+            Self { settings, postgres, services, prometheus: None, prometheus_port, _state: state };
+        for service in Service::ALL {
+            stack.start_service(service).await?;
+        }
+        if let Some(program) = &stack.settings.prometheus {
+            let targets: Vec<_> = stack
+                .services
+                .iter()
+                .map(|(name, running)| (*name, running.admin_url.as_str()))
+                .collect();
+            stack.prometheus =
+                Some(Prometheus::start(program, prometheus_port, &stack._state, &targets)?);
+        }
+        stack.await_ready().await?;
+        Ok(stack)
+    }
+
+    /// Starts one service, anew after its end.
+    pub async fn start_service(&mut self, service: Service) -> Result<()> {
+        let environment = self.environment(service);
+        let running = Running::start(
+            service,
+            &self.settings.programs,
+            self.ports(service),
+            &environment,
+            self.settings.echo,
+        )
+        .await?;
+        self.services.insert(service.name(), running);
+        Ok(())
+    }
+
+    /// Starts another copy of a service beside the stack's own, on free ports.
+    pub async fn start_replica(&self, service: Service) -> Result<Running> {
+        let any = Port { variable: "", number: 0 };
+        Running::start(
+            service,
+            &self.settings.programs,
+            [any, any],
+            &self.environment(service),
+            false,
+        )
+        .await
+    }
+
+    /// The public address of a service, `http://ADDRESS`.
+    pub fn url(&self, service: Service) -> &str {
+        &self.services[service.name()].url
+    }
+
+    /// The admin address of a service, `http://ADDRESS`.
+    pub fn admin_url(&self, service: Service) -> &str {
+        &self.services[service.name()].admin_url
+    }
+
+    /// The address of Prometheus.
+    pub fn prometheus_url(&self) -> String {
+        format!("http://{}", ports::loopback(self.prometheus_port))
+    }
+
+    /// The connection string of a role.
+    pub fn database_url(&self, role: &str) -> String {
+        self.postgres.url(role)
+    }
+
+    /// Kills a service (SIGKILL) and waits for its end.
+    pub async fn kill(&mut self, service: Service) -> Result<()> {
+        self.end(service, Signal::KILL).await.map(drop)
+    }
+
+    /// Sends a signal to a service and waits for its end.
+    pub async fn end(&mut self, service: Service, signal: Signal) -> Result<ExitStatus> {
+        let mut running =
+            self.services.remove(service.name()).context("the service does not run")?;
+        running.child.stop(signal, DRAIN_WITHIN).await
+    }
+
+    /// The process ids of all parts.
+    pub fn process_ids(&mut self) -> Vec<u32> {
+        let services =
+            self.services.values().filter_map(|running| running.child.id()).collect::<Vec<_>>();
+        let prometheus = self.prometheus.as_mut().and_then(|prometheus| prometheus.child().id());
+        services.into_iter().chain(prometheus).chain(self.postgres.child().id()).collect()
+    }
+
+    /// Waits until all services say that they are ready.
+    pub async fn await_ready(&mut self) -> Result<()> {
+        let start = Instant::now();
+        for (name, running) in &self.services {
+            loop {
+                let answer = http::get(&format!("{}/ready", running.admin_url)).await;
+                let reason = match answer {
+                    Ok(reply) if reply.status.is_success() => break,
+                    Ok(reply) => reply.text(),
+                    Err(error) => format!("{error:#}"),
+                };
+                if start.elapsed() > READY_WITHIN {
+                    bail!("{name} is not ready: {reason}; it printed:\n{}", running.child.tail());
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a part ends by itself, which none should: the error tells which, and its last lines.
+    pub async fn watch(&mut self) -> anyhow::Error {
+        loop {
+            let services = self.services.values_mut().map(|running| &mut running.child);
+            let prometheus = self.prometheus.as_mut().map(Prometheus::child);
+            for child in services.chain(prometheus).chain([self.postgres.child()]) {
+                if let Some(status) = child.ended() {
+                    return anyhow::anyhow!(
+                        "{} ended ({status}); it printed:\n{}",
+                        child.name(),
+                        child.tail()
+                    );
+                }
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Drains the services from the outside in, then stops Prometheus and PostgreSQL. The first failure is returned
+    /// after all were stopped.
+    pub async fn stop(mut self) -> Result<()> {
+        let mut result = Ok(());
+        for service in Service::ALL.into_iter().rev() {
+            if let Some(mut running) = self.services.remove(service.name()) {
+                let ended = running.child.stop(Signal::TERM, DRAIN_WITHIN).await;
+                result = result.and(ended.and_then(|status| match status.success() {
+                    true => Ok(()),
+                    false => {
+                        bail!("{} ended with {status}:\n{}", service.name(), running.child.tail())
+                    }
+                }));
+            }
+        }
+        if let Some(mut prometheus) = self.prometheus.take() {
+            result = result.and(prometheus.stop().await);
+        }
+        result.and(self.postgres.stop().await)
+    }
+
+    fn ports(&self, service: Service) -> [Port; 2] {
+        match service {
+            Service::Gateway => self.settings.ports.gateway,
+            Service::Orders => self.settings.ports.orders,
+            Service::Inventory => self.settings.ports.inventory,
+        }
+    }
+
+    /// What a service is told; the addresses are those that its upstreams reported.
+    fn environment(&self, service: Service) -> Vec<(String, String)> {
+        let mut environment =
+            vec![("ENVIRONMENT", "local".to_owned()), ("SHUTDOWN_DELAY", "0".to_owned())];
+        match service {
+            Service::Inventory => {
+                environment.push(("DATABASE_URL", self.postgres.url("inventory")));
+                environment.push(("DEMO_CATALOGUE", "on".to_owned()));
+            }
+            Service::Orders => {
+                environment.push(("DATABASE_URL", self.postgres.url("orders")));
+                environment.push(("INVENTORY_URL", self.url(Service::Inventory).to_owned()));
+            }
+            Service::Gateway => {
+                environment.push(("ORDERS_URL", self.url(Service::Orders).to_owned()));
+                environment.push(("ORDERS_ADMIN_URL", self.admin_url(Service::Orders).to_owned()));
+                environment.push(("INVENTORY_URL", self.url(Service::Inventory).to_owned()));
+                environment
+                    .push(("INVENTORY_ADMIN_URL", self.admin_url(Service::Inventory).to_owned()));
+                if self.settings.prometheus.is_some() {
+                    environment.push(("PROMETHEUS_URL", self.prometheus_url()));
+                }
+            }
+        }
+        let own = environment.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.settings.environment.clone()).collect()
+    }
+}

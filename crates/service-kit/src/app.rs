@@ -1,0 +1,24 @@
+//! What a service is to the kit: routes, and an answer for each.
+
+use std::sync::Arc;
+
+use hyper::Method;
+
+use crate::{Problem, Request, Response};
+
+/// A service's own part.
+pub trait App: Send + Sync + 'static {
+    /// A recognised route with what its path says.
+    type Route: Send + 'static;
+
+    /// Recognises a route: with its template for metrics and spans (`/v1/items/{sku}`, never the raw path), or as the
+    /// problem 404 or 405.
+    fn route(&self, method: &Method, path: &str) -> Result<(Self::Route, &'static str), Problem>;
+
+    /// Answers. Requests other than GET run to their end even when the client goes away.
+    fn call(
+        self: Arc<Self>,
+        route: Self::Route,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, Problem>> + Send;
+}

@@ -1,0 +1,156 @@
+//! PostgreSQL: a pool with a bounded wait, and migrations that several replicas may start at once.
+
+use std::{fs, time::Duration};
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
+use tokio::time::sleep;
+use tokio_postgres::{NoTls, error::SqlState};
+
+use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch};
+
+/// The lock that one replica holds while it migrates; any constant, the same in all.
+const MIGRATION_LOCK: i64 = 0x0053_746f_636b;
+/// Between two tries to reach a database that is away.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// One step of the schema; never changed once released.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Its number, from 1 without gaps.
+    pub version: i32,
+    /// What it does.
+    pub name: &'static str,
+    /// Its statements.
+    pub sql: &'static str,
+}
+
+/// A pool of connections.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: Pool,
+}
+
+/// Why a statement gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// No connection within the wait.
+    #[error("no database connection")]
+    Pool(#[from] PoolError),
+    /// The statement failed.
+    #[error("a statement failed")]
+    Query(#[from] tokio_postgres::Error),
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        let away = match &error {
+            DatabaseError::Pool(_) => true,
+            DatabaseError::Query(error) => error.is_closed() || error.code().is_none_or(is_away),
+        };
+        if away {
+            Self::unavailable("the database is not reached").source(error)
+        } else {
+            Self::internal(error)
+        }
+    }
+}
+
+/// The states that a server's end or start brings.
+fn is_away(state: &SqlState) -> bool {
+    let away = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+    away.contains(state) || state.code().starts_with("08")
+}
+
+impl Database {
+    /// A pool; the database is reached and migrated in the background, as long as it takes. Until then the service is
+    /// not ready.
+    pub fn connect(
+        config: &DatabaseConfig,
+        migrations: &'static [Migration],
+        kit: &Kit,
+    ) -> Result<Self, BoxError> {
+        let mut postgres: tokio_postgres::Config = config.url.parse()?;
+        if let Some(file) = &config.password_file {
+            let password = fs::read_to_string(file)
+                .map_err(|error| format!("DATABASE_PASSWORD_FILE={file}: {error}"))?;
+            postgres.password(password.trim_end());
+        }
+        postgres.connect_timeout(config.wait);
+        let manager = Manager::from_config(
+            postgres,
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
+        let pool = Pool::builder(manager)
+            .max_size(config.pool)
+            .wait_timeout(Some(config.wait))
+            .create_timeout(Some(config.wait))
+            .recycle_timeout(Some(config.wait))
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        let database = Self { pool };
+        let migrated =
+            database.clone().migrate_until_done(migrations, kit.readiness.latch("database"));
+        let stopped = kit.shutdown.clone().cancelled_owned();
+        kit.tasks.spawn(async move {
+            tokio::select! {
+                () = migrated => {}
+                () = stopped => {}
+            }
+        });
+        Ok(database)
+    }
+
+    /// A connection from the pool.
+    pub async fn get(&self) -> Result<Object, DatabaseError> {
+        Ok(self.pool.get().await?)
+    }
+
+    async fn migrate_until_done(self, migrations: &'static [Migration], latch: Latch) {
+        while let Err(error) = self.migrate(migrations).await {
+            let error = chain(&error);
+            tracing::warn!(error, "the database is not ready; trying again");
+            latch.blocked(error);
+            sleep(RETRY).await;
+        }
+        drop(latch);
+    }
+
+    /// All missing steps in one transaction, under a lock that ends with it.
+    async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), DatabaseError> {
+        let mut client = self.get().await?;
+        let transaction = client.transaction().await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
+        let table = "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL)";
+        transaction.batch_execute(table).await?;
+        let row = transaction
+            .query_one("SELECT coalesce(max(version), 0) FROM schema_migrations", &[])
+            .await?;
+        let current: i32 = row.get(0);
+        for migration in migrations.iter().filter(|migration| migration.version > current) {
+            transaction.batch_execute(migration.sql).await?;
+            let insert = "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)";
+            transaction.execute(insert, &[&migration.version, &migration.name]).await?;
+            tracing::info!(
+                version = migration.version,
+                name = migration.name,
+                "migrated the database"
+            );
+        }
+        Ok(transaction.commit().await?)
+    }
+}
+
+/// An error with its causes, for a message.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,82 @@
+//! The pages that every service has: /health and /ready on both listeners, /metrics and /info on the admin's alone.
+
+use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use crate::{
+    Identity, Problem, Response, body,
+    health::{Heartbeat, Readiness},
+    metrics::Metrics,
+};
+
+/// What the pages tell about.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    /// Which service this is.
+    pub identity: Identity,
+    /// Where it runs.
+    pub environment: String,
+    /// Liveness.
+    pub heartbeat: Heartbeat,
+    /// Readiness.
+    pub readiness: Readiness,
+    /// Metrics.
+    pub metrics: Metrics,
+}
+
+impl Pages {
+    /// The probes: none when the path is another.
+    pub fn probe(&self, path: &str) -> Option<Response> {
+        match path {
+            "/health" => Some(self.health()),
+            "/ready" => Some(self.ready()),
+            _ => None,
+        }
+    }
+
+    /// Any page of the admin listener.
+    pub fn admin(&self, method: &Method, path: &str) -> Result<Response, Problem> {
+        if !matches!(path, "/health" | "/ready" | "/metrics" | "/info") {
+            return Err(Problem::not_found(
+                "the admin listener has /health, /ready, /metrics and /info",
+            ));
+        }
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Problem::method_not_allowed("GET, HEAD"));
+        }
+        Ok(match path {
+            "/metrics" => {
+                body::text(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text())
+            }
+            "/info" => self.info(),
+            probe => self.probe(probe).expect("the paths were checked above"),
+        })
+    }
+
+    fn health(&self) -> Response {
+        match self.heartbeat.stalled() {
+            None => body::json(StatusCode::OK, &json!({"healthy": true})),
+            Some(silence) => {
+                let reason =
+                    format!("the public runtime made no progress for {} ms", silence.as_millis());
+                body::json(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    &json!({"healthy": false, "reasons": [reason]}),
+                )
+            }
+        }
+    }
+
+    fn ready(&self) -> Response {
+        let reasons = self.readiness.reasons();
+        let status =
+            if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        body::json(status, &json!({"ready": reasons.is_empty(), "reasons": reasons}))
+    }
+
+    fn info(&self) -> Response {
+        let Identity { name, version, revision } = self.identity;
+        let facts = json!({"name": name, "version": version, "revision": revision, "environment": self.environment});
+        body::json(StatusCode::OK, &facts)
+    }
+}

@@ -1,0 +1,137 @@
+//! A listener with limits and a drain that ends in time.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use crate::{Request, Response};
+
+/// The longest request head in bytes; a longer one is answered 431.
+const HEADER_BYTES: usize = 16 * 1024;
+/// The pause after a failed accept: out of descriptors, the loop must not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What bounds a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open connections; a further one waits in the kernel's backlog.
+    pub connections: usize,
+    /// To read a request's head, and for an idle connection.
+    pub header: Duration,
+    /// How long requests in flight may take once it stops.
+    pub grace: Duration,
+}
+
+/// How a listener ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    /// Every request was answered.
+    Complete,
+    /// The grace was over before that many connections had ended.
+    Cut(usize),
+}
+
+/// A listener that is bound and does not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds; port 0 takes any free one.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves with `handler` until `shutdown`, then drains.
+    pub async fn run<H, F>(
+        self,
+        limits: Limits,
+        handler: H,
+        shutdown: impl Future<Output = ()>,
+    ) -> Drain
+    where
+        H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let mut http = http1::Builder::new();
+        // Without a timer hyper's time-outs do nothing. http1 and not auto: auto leaves a silent peer alone.
+        http.timer(TokioTimer::new())
+            .header_read_timeout(limits.header)
+            .max_header_size(HEADER_BYTES);
+        let graceful = GracefulShutdown::new();
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let next = async {
+                let permit = Arc::clone(&permits)
+                    .acquire_owned()
+                    .await
+                    .expect("the semaphore is never closed");
+                (permit, self.accept().await)
+            };
+            let (permit, (stream, peer)) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                next = next => next,
+            };
+            let handler = handler.clone();
+            let service = service_fn(move |request| {
+                let answer = handler(request, peer);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        let open = graceful.count();
+        match timeout(limits.grace, graceful.shutdown()).await {
+            Ok(()) => Drain::Complete,
+            Err(_) => Drain::Cut(open),
+        }
+    }
+
+    /// Accepts a connection; never fails, since one peer's fault is not the listener's.
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let _only_slower_without = stream.set_nodelay(true);
+                    return (stream, peer);
+                }
+                Err(error) if peers_fault(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
