@@ -1,1 +1,30 @@
-//! Placeholder.
+//! inventory: items, their stock, and what is reserved for orders. It never promises more than is there.
+
+pub mod catalogue;
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod routes;
+pub mod store;
+pub mod worker;
+
+use service_kit::{Kit, StartError};
+
+pub use self::{config::Config, routes::Inventory};
+
+/// Starts what inventory is made of.
+///
+/// # Errors
+/// When the database's settings cannot be used.
+pub fn start(config: &Config, kit: &Kit) -> Result<Inventory, StartError> {
+    let store = store::Store::connect(&config.database, kit)?;
+    if config.demo_catalogue {
+        kit.tasks.spawn(catalogue::load(
+            store.clone(),
+            kit.readiness.latch("demo catalogue"),
+            kit.shutdown.clone(),
+        ));
+    }
+    kit.tasks.spawn(worker::sweep(store.clone(), kit.shutdown.clone()));
+    Ok(Inventory::new(store, kit))
+}

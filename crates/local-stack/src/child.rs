@@ -67,7 +67,10 @@ impl Child {
     /// The last lines that it printed.
     pub fn tail(&self) -> String {
         let tail = self.tail.lock().expect("no holder of this lock panics");
-        tail.iter().map(|line| format!("  {line}\n")).collect()
+        tail.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join(
+            "
+",
+        )
     }
 
     /// Waits for the JSON log line whose message is `listening`.

@@ -51,15 +51,15 @@ impl Prometheus {
 
 /// The configuration: one job for each service, named after it.
 fn configuration(port: u16, targets: &[(&str, &str)]) -> String {
-    let mut text = "global: {scrape_interval: 2s}\nscrape_configs:\n".to_owned();
     let own = format!("http://{}", ports::loopback(port));
-    for (job, url) in targets.iter().copied().chain([("prometheus", own.as_str())]) {
+    let jobs = targets.iter().copied().chain([("prometheus", own.as_str())]).map(|(job, url)| {
         let address = url.trim_start_matches("http://");
-        text.push_str(&format!(
-            "- {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}\n"
-        ));
-    }
-    text
+        format!("- {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}")
+    });
+    format!(
+        "global: {{scrape_interval: 2s}}\nscrape_configs:\n{}\n",
+        jobs.collect::<Vec<_>>().join("\n")
+    )
 }
 
 #[cfg(test)]

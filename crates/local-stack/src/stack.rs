@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// How long all may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How long a service may drain: more than its own SHUTDOWN_GRACE.
+/// How long a service may drain: more than its own grace.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a stack is made of.
@@ -54,7 +54,7 @@ pub struct Stack {
     services: BTreeMap<&'static str, Running>,
     prometheus: Option<Prometheus>,
     prometheus_port: u16,
-    _state: State,
+    state: State,
 }
 
 impl Stack {
@@ -69,7 +69,7 @@ impl Stack {
         };
         let services = BTreeMap::new();
         let mut stack =
-            Self { settings, postgres, services, prometheus: None, prometheus_port, _state: state };
+            Self { settings, postgres, services, prometheus: None, prometheus_port, state };
         for service in Service::ALL {
             stack.start_service(service).await?;
         }
@@ -80,7 +80,7 @@ impl Stack {
                 .map(|(name, running)| (*name, running.admin_url.as_str()))
                 .collect();
             stack.prometheus =
-                Some(Prometheus::start(program, prometheus_port, &stack._state, &targets)?);
+                Some(Prometheus::start(program, prometheus_port, &stack.state, &targets)?);
         }
         stack.await_ready().await?;
         Ok(stack)
@@ -199,12 +199,16 @@ impl Stack {
         for service in Service::ALL.into_iter().rev() {
             if let Some(mut running) = self.services.remove(service.name()) {
                 let ended = running.child.stop(Signal::TERM, DRAIN_WITHIN).await;
-                result = result.and(ended.and_then(|status| match status.success() {
-                    true => Ok(()),
-                    false => {
-                        bail!("{} ended with {status}:\n{}", service.name(), running.child.tail())
-                    }
-                }));
+                let ended = ended.and_then(|status| {
+                    ensure!(
+                        status.success(),
+                        "{} ended with {status}:\n{}",
+                        service.name(),
+                        running.child.tail()
+                    );
+                    Ok(())
+                });
+                result = result.and(ended);
             }
         }
         if let Some(mut prometheus) = self.prometheus.take() {

@@ -90,7 +90,7 @@ pub fn runs_as_root() -> bool {
     getuid().is_root()
 }
 
-/// The folder when STATE_DIR names none: the XDG state folder, for root one that nobody can reach.
+/// The folder when `STATE_DIR` names none: the XDG state folder, for root one that nobody can reach.
 pub fn default_folder(lookup: impl Fn(&str) -> Option<String>) -> Result<PathBuf> {
     if let Some(folder) = lookup("STATE_DIR") {
         return Ok(folder.into());

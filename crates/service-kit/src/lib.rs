@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod database;
 pub mod health;
+pub mod input;
 pub mod metrics;
 pub mod pages;
 pub mod problem;

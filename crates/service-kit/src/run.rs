@@ -75,15 +75,11 @@ impl From<BoxError> for StartError {
 ///
 /// `start` makes the service's own part; it may not wait for its upstreams, that is what readiness is for.
 #[expect(clippy::print_stderr, reason = "before the log is set up there is nowhere else")]
-pub fn run<C, A, F>(
+pub fn run<C, A: App>(
     identity: Identity,
     config: Result<(KitConfig, C), ConfigError>,
-    start: impl FnOnce(C, Kit) -> F,
-) -> ExitCode
-where
-    A: App,
-    F: Future<Output = Result<A, StartError>>,
-{
+    start: impl FnOnce(C, &Kit) -> Result<A, StartError>,
+) -> ExitCode {
     let (config, own) = match config {
         Ok(config) => config,
         Err(error) => {
@@ -107,15 +103,11 @@ where
     })
 }
 
-async fn serve<A, F>(
+async fn serve<A: App>(
     identity: Identity,
     config: KitConfig,
-    start: impl FnOnce(Kit) -> F,
-) -> Result<ExitCode, StartError>
-where
-    A: App,
-    F: Future<Output = Result<A, StartError>>,
-{
+    start: impl FnOnce(&Kit) -> Result<A, StartError>,
+) -> Result<ExitCode, StartError> {
     let signals = Signals::new().map_err(|error| StartError::Other(error.into()))?;
     let kit = Kit {
         metrics: Metrics::new(identity),
@@ -144,7 +136,7 @@ where
     let bound = Bound::bind(config.listen)
         .await
         .map_err(|error| StartError::Bind(config.listen, error, "LISTEN"))?;
-    let app = Arc::new(start(kit.clone()).await?);
+    let app = Arc::new(start(&kit)?);
     drop(listener_latch);
     tracing::info!(
         service = identity.name,

@@ -1,0 +1,209 @@
+//! inventory's routes.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::{Method, StatusCode};
+use prometheus::{IntCounterVec, Opts};
+use serde_json::json;
+use service_kit::{
+    App, Kit, Problem, Request, Response, body,
+    input::{Page, idempotency_key, is_identifier, segments},
+    metrics::register,
+};
+use uuid::Uuid;
+
+use crate::{
+    domain::{ItemInput, ReceiptInput, Reservation, ReservationInput},
+    error::Error,
+    store::Store,
+};
+
+/// The largest body in bytes.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// The service.
+#[derive(Debug)]
+pub struct Inventory {
+    store: Store,
+    body_timeout: Duration,
+    /// `inventory_reservations_total{outcome}`: moves of reservations.
+    reservations: IntCounterVec,
+}
+
+/// A recognised route.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /v1/items`.
+    List,
+    /// `GET /v1/items/{sku}`.
+    Get(String),
+    /// `PUT /v1/items/{sku}`.
+    Put(String),
+    /// `POST /v1/items/{sku}/receipts`.
+    Receive(String),
+    /// `PUT /v1/reservations/{order_id}`.
+    Reserve(Uuid),
+    /// `POST /v1/reservations/{order_id}/confirm`.
+    Confirm(Uuid),
+    /// `POST /v1/reservations/{order_id}/release`.
+    Release(Uuid),
+    /// `POST /v1/reservations/{order_id}/return`.
+    Return(Uuid),
+}
+
+impl Inventory {
+    /// The service over its store.
+    pub fn new(store: Store, kit: &Kit) -> Self {
+        let opts = Opts::new("inventory_reservations_total", "Moves of reservations by outcome");
+        let reservations = IntCounterVec::new(opts, &["outcome"]).expect("the options are valid");
+        Self {
+            store,
+            body_timeout: kit.config.body_timeout,
+            reservations: register(&kit.metrics.registry, reservations),
+        }
+    }
+
+    async fn list(&self, request: &Request) -> Result<Response, Problem> {
+        let page = Page::from_query(request.uri().query())?;
+        let mut items = self.store.items(&page).await?;
+        let next = page.cut(&mut items, |item| item.sku.clone());
+        Ok(body::json(StatusCode::OK, &json!({"items": items, "next_page_token": next})))
+    }
+
+    async fn put(&self, sku: &str, request: Request) -> Result<Response, Problem> {
+        let input: ItemInput = self.read(request).await?;
+        input.validate()?;
+        let (item, is_new) = self.store.put_item(sku, &input).await?;
+        Ok(body::json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &item))
+    }
+
+    async fn receive(&self, sku: &str, request: Request) -> Result<Response, Problem> {
+        let key = idempotency_key(request.headers())?;
+        let input: ReceiptInput = self.read(request).await?;
+        input.validate()?;
+        Ok(body::json(StatusCode::OK, &self.store.receive(&key, sku, input.quantity).await?))
+    }
+
+    async fn reserve(&self, order_id: Uuid, request: Request) -> Result<Response, Problem> {
+        let input: ReservationInput = self.read(request).await?;
+        input.validate()?;
+        let reserved = self.store.reserve(order_id, &input).await;
+        let is_new = reserved.as_ref().is_ok_and(|(_, is_new)| *is_new);
+        let reserved = reserved.map(|(reservation, _)| reservation);
+        self.moved("reserved", reserved, if is_new { StatusCode::CREATED } else { StatusCode::OK })
+    }
+
+    /// Counts a reservation's move and answers it.
+    fn moved(
+        &self,
+        outcome: &str,
+        result: Result<Reservation, Error>,
+        status: StatusCode,
+    ) -> Result<Response, Problem> {
+        let outcome = match &result {
+            Ok(_) => outcome,
+            Err(Error::InsufficientStock(_)) => "insufficient",
+            Err(_) => "refused",
+        };
+        self.reservations.with_label_values(&[outcome]).inc();
+        Ok(body::json(status, &result?))
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Problem> {
+        body::parse(&body::read(request, BODY_BYTES, self.body_timeout).await?)
+    }
+}
+
+impl App for Inventory {
+    type Route = Route;
+
+    fn route(&self, method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
+        route(method, path)
+    }
+
+    async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
+        match route {
+            Route::List => self.list(&request).await,
+            Route::Get(sku) => Ok(body::json(StatusCode::OK, &self.store.item(&sku).await?)),
+            Route::Put(sku) => self.put(&sku, request).await,
+            Route::Receive(sku) => self.receive(&sku, request).await,
+            Route::Reserve(order_id) => self.reserve(order_id, request).await,
+            Route::Confirm(id) => {
+                self.moved("confirmed", self.store.confirm(id).await, StatusCode::OK)
+            }
+            Route::Release(id) => {
+                self.moved("released", self.store.release(id).await, StatusCode::OK)
+            }
+            Route::Return(id) => {
+                self.moved("returned", self.store.put_back(id).await, StatusCode::OK)
+            }
+        }
+    }
+}
+
+fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
+    let not_found = || Problem::not_found("there is no such route");
+    let segments = segments(path).ok_or_else(not_found)?;
+    let sku = |sku: &str| if is_identifier(sku) { Ok(sku.to_owned()) } else { Err(not_found()) };
+    let id =
+        |id: &str| id.parse::<Uuid>().map_err(|_| Problem::not_found("an order's id is a UUID"));
+    Ok(match (method, segments.as_slice()) {
+        (&Method::GET, ["v1", "items"]) => (Route::List, "/v1/items"),
+        (_, ["v1", "items"]) => return Err(Problem::method_not_allowed("GET")),
+        (&Method::GET, ["v1", "items", item]) => (Route::Get(sku(item)?), "/v1/items/{sku}"),
+        (&Method::PUT, ["v1", "items", item]) => (Route::Put(sku(item)?), "/v1/items/{sku}"),
+        (_, ["v1", "items", _]) => return Err(Problem::method_not_allowed("GET, PUT")),
+        (&Method::POST, ["v1", "items", item, "receipts"]) => {
+            (Route::Receive(sku(item)?), "/v1/items/{sku}/receipts")
+        }
+        (_, ["v1", "items", _, "receipts"]) => return Err(Problem::method_not_allowed("POST")),
+        (&Method::PUT, ["v1", "reservations", order]) => {
+            (Route::Reserve(id(order)?), "/v1/reservations/{order_id}")
+        }
+        (_, ["v1", "reservations", _]) => return Err(Problem::method_not_allowed("PUT")),
+        (&Method::POST, ["v1", "reservations", order, "confirm"]) => {
+            (Route::Confirm(id(order)?), "/v1/reservations/{order_id}/confirm")
+        }
+        (&Method::POST, ["v1", "reservations", order, "release"]) => {
+            (Route::Release(id(order)?), "/v1/reservations/{order_id}/release")
+        }
+        (&Method::POST, ["v1", "reservations", order, "return"]) => {
+            (Route::Return(id(order)?), "/v1/reservations/{order_id}/return")
+        }
+        (_, ["v1", "reservations", _, "confirm" | "release" | "return"]) => {
+            return Err(Problem::method_not_allowed("POST"));
+        }
+        _ => return Err(not_found()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_recognised_by_template() {
+        let id = Uuid::nil();
+        let cases = [
+            (Method::GET, "/v1/items".to_owned(), Ok("/v1/items")),
+            (Method::PUT, "/v1/items/A-1".to_owned(), Ok("/v1/items/{sku}")),
+            (
+                Method::POST,
+                format!("/v1/reservations/{id}/return"),
+                Ok("/v1/reservations/{order_id}/return"),
+            ),
+            (Method::DELETE, "/v1/items/A-1".to_owned(), Err(405)),
+            (Method::PUT, "/v1/reservations/1".to_owned(), Err(404)),
+            (Method::GET, "/v1/items/a%20b".to_owned(), Err(404)),
+            (Method::GET, "/metrics".to_owned(), Err(404)),
+        ];
+        for (method, path, expected) in cases {
+            let routed = route(&method, &path).map(|(_, template)| template);
+            assert_eq!(
+                routed.map_err(|problem| problem.status().as_u16()),
+                expected,
+                "{method} {path}"
+            );
+        }
+    }
+}

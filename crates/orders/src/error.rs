@@ -1,0 +1,90 @@
+//! Why something was not done, and how that is answered.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use service_kit::{BoxError, Problem, database::DatabaseError};
+
+use crate::domain::Status;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database.
+    #[error("the database failed")]
+    Database(#[from] DatabaseError),
+    /// inventory gave no answer, or one that cannot be used: to be tried again.
+    #[error("inventory gave no answer")]
+    Inventory(#[source] BoxError),
+    /// There is no such order.
+    #[error("there is no such order")]
+    NoOrder,
+    /// An item is not known.
+    #[error("unknown item {0}")]
+    UnknownSku(String),
+    /// Not enough is there: what each line lacks.
+    #[error("not enough stock")]
+    InsufficientStock(Value),
+    /// The lines' prices are in several currencies.
+    #[error("the lines are in different currencies")]
+    MixedCurrencies,
+    /// The total does not fit.
+    #[error("the total is too large")]
+    TotalTooLarge,
+    /// The first request with this key is at work.
+    #[error("the first request with this key is at work")]
+    KeyAtWork,
+    /// The key was used with another body.
+    #[error("the key was used with another body")]
+    KeyReused,
+    /// The order cannot go there from where it is.
+    #[error("the order is {0:?}")]
+    Illegal(Status),
+}
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let unprocessable = |slug, title| Self::new(StatusCode::UNPROCESSABLE_ENTITY, slug, title);
+        match error {
+            Error::Database(error) => error.into(),
+            Error::Inventory(source) => {
+                Self::unavailable("inventory gave no answer").source(source)
+            }
+            Error::NoOrder => Self::not_found("there is no such order"),
+            Error::UnknownSku(sku) => unprocessable("unknown-sku", "An item is not known")
+                .detail(format!("not known: {sku}")),
+            Error::InsufficientStock(lines) => Self::conflict(
+                "insufficient-stock",
+                "Not enough is in stock",
+                "nothing was ordered",
+            )
+            .extension("lines", lines),
+            Error::MixedCurrencies => {
+                unprocessable("mixed-currencies", "The lines are in different currencies")
+                    .detail("an order has one currency: place one for each")
+            }
+            Error::TotalTooLarge => unprocessable("total-too-large", "The total is too large"),
+            Error::KeyAtWork => Self::conflict(
+                "idempotency-key-at-work",
+                "The first request with this key is at work",
+                "try again in a moment",
+            ),
+            Error::KeyReused => unprocessable(
+                "idempotency-key-reused",
+                "The Idempotency-Key was used with another body",
+            )
+            .detail("send another key with another order"),
+            Error::Illegal(status) => Self::conflict(
+                "illegal-move",
+                "The order is past that",
+                format!("it is {}", status.name()),
+            )
+            .extension("order_status", json!(status)),
+        }
+    }
+}

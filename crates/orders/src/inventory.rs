@@ -1,0 +1,133 @@
+//! inventory as orders sees it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service_kit::client::{Client, json_body};
+use uuid::Uuid;
+
+use crate::{
+    domain::{Line, Money, PricedLine},
+    error::Error,
+};
+
+/// How long one answer may take.
+pub const RESPONSE: Duration = Duration::from_secs(3);
+/// How long stock is held for an order that is being placed; the worker has taken it up long before.
+const HOLD_SECONDS: i32 = 60;
+
+/// A client of inventory.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    base: Uri,
+    client: Client,
+}
+
+/// What came of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It is done, now or before.
+    Done,
+    /// The reservation is in a state from which it cannot.
+    Closed,
+}
+
+impl Inventory {
+    /// inventory at this address.
+    pub fn new(base: Uri, client: Client) -> Self {
+        Self { base, client }
+    }
+
+    /// An item's price now.
+    pub async fn price(&self, line: &Line) -> Result<PricedLine, Error> {
+        #[derive(Deserialize)]
+        struct Item {
+            unit_price: Money,
+        }
+        let response =
+            self.send(Method::GET, &format!("v1/items/{}", line.sku), Full::default()).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let item: Item = serde_json::from_slice(response.body())
+                    .map_err(|error| Error::Inventory(error.into()))?;
+                Ok(PricedLine {
+                    sku: line.sku.clone(),
+                    quantity: line.quantity,
+                    unit_price: item.unit_price,
+                })
+            }
+            StatusCode::NOT_FOUND => Err(Error::UnknownSku(line.sku.clone())),
+            status => Err(unexpected(status)),
+        }
+    }
+
+    /// Holds an order's stock, all lines or none.
+    pub async fn reserve(&self, order_id: Uuid, lines: &[PricedLine]) -> Result<Moved, Error> {
+        let lines: Vec<_> =
+            lines.iter().map(|line| json!({"sku": line.sku, "quantity": line.quantity})).collect();
+        let body = json_body(&json!({"lines": lines, "ttl_seconds": HOLD_SECONDS}));
+        let response = self.send(Method::PUT, &format!("v1/reservations/{order_id}"), body).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::CREATED => Ok(Moved::Done),
+            StatusCode::CONFLICT => {
+                let mut problem: Value =
+                    serde_json::from_slice(response.body()).unwrap_or_default();
+                match problem["type"].as_str() {
+                    Some("/problems/insufficient-stock") => {
+                        Err(Error::InsufficientStock(problem["lines"].take()))
+                    }
+                    _ => Ok(Moved::Closed),
+                }
+            }
+            status => Err(unexpected(status)),
+        }
+    }
+
+    /// Takes the held stock off the shelf.
+    pub async fn confirm(&self, order_id: Uuid) -> Result<Moved, Error> {
+        self.close(order_id, "confirm").await
+    }
+
+    /// Gives held stock back.
+    pub async fn release(&self, order_id: Uuid) -> Result<Moved, Error> {
+        self.close(order_id, "release").await
+    }
+
+    /// Puts a confirmed order's stock back on the shelf.
+    pub async fn put_back(&self, order_id: Uuid) -> Result<Moved, Error> {
+        self.close(order_id, "return").await
+    }
+
+    async fn close(&self, order_id: Uuid, verb: &str) -> Result<Moved, Error> {
+        let path = format!("v1/reservations/{order_id}/{verb}");
+        let response = self.send(Method::POST, &path, Full::default()).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Moved::Done),
+            StatusCode::CONFLICT => Ok(Moved::Closed),
+            status => Err(unexpected(status)),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Full<Bytes>,
+    ) -> Result<Response<Bytes>, Error> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .expect("the address and identifiers were checked when they came in");
+        self.client.send(request).await.map_err(|error| Error::Inventory(error.into()))
+    }
+}
+
+fn unexpected(status: StatusCode) -> Error {
+    Error::Inventory(format!("inventory answered {status}").into())
+}

@@ -1,0 +1,210 @@
+//! What requests bring: paths, keys, pages, and the faults of values, collected into one answer.
+
+use std::str;
+
+use hyper::{HeaderMap, StatusCode};
+
+use crate::Problem;
+
+/// The pages' default size.
+const PAGE_SIZE: i64 = 50;
+/// The pages' largest size; a larger wish gets this.
+const MAX_PAGE_SIZE: i64 = 200;
+
+/// A path's segments after the leading slash. None when it holds anything that would have to be decoded or resolved:
+/// no identifier of ours needs it, and two readings of one path are a hole.
+pub fn segments(path: &str) -> Option<Vec<&str>> {
+    let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
+    let plain = |segment: &&str| {
+        !segment.is_empty()
+            && !matches!(*segment, "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    segments.iter().all(plain).then_some(segments)
+}
+
+/// Is it 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit?
+pub fn is_identifier(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// The `Idempotency-Key` header: 400 when it is missing or not 1 to 255 visible ASCII characters.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
+    let missing = || {
+        Problem::new(StatusCode::BAD_REQUEST, "idempotency-key-missing", "An Idempotency-Key is needed")
+            .detail("send one header Idempotency-Key of 1 to 255 visible ASCII characters, another for each order")
+    };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(missing()) };
+    let valid =
+        (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let text = value.to_str().map_err(|_| missing())?;
+    if valid { Ok(text.to_owned()) } else { Err(missing()) }
+}
+
+/// Which page of a list is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// How many entries at most.
+    pub size: i64,
+    /// The key of the last entry of the page before.
+    pub after: Option<String>,
+}
+
+impl Page {
+    /// Reads `page_size` and `page_token` from a query; anything else is a fault.
+    pub fn from_query(query: Option<&str>) -> Result<Self, Problem> {
+        let mut page = Self { size: PAGE_SIZE, after: None };
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "page_size" => {
+                    let size = value.parse::<u32>().ok().filter(|size| *size > 0);
+                    let size = size.ok_or_else(|| {
+                        Problem::bad_request("page_size is not a whole number above 0")
+                    })?;
+                    page.size = i64::from(size).min(MAX_PAGE_SIZE);
+                }
+                "page_token" => {
+                    let token = decode(value)
+                        .ok_or_else(|| Problem::bad_request("page_token is not one of ours"))?;
+                    page.after = Some(token);
+                }
+                _ => {
+                    return Err(Problem::bad_request(
+                        "there are the parameters page_size and page_token",
+                    ));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// Cuts a list that was read with one entry too many; the token of the next page, if there is one.
+    pub fn cut<T>(&self, entries: &mut Vec<T>, key: impl Fn(&T) -> String) -> Option<String> {
+        let size = usize::try_from(self.size).expect("a page size is small");
+        if entries.len() <= size {
+            return None;
+        }
+        entries.truncate(size);
+        entries.last().map(|last| encode(&key(last)))
+    }
+}
+
+/// An opaque token with a version: hexadecimal, so that it needs no escaping anywhere.
+fn encode(key: &str) -> String {
+    key.bytes().fold("1".to_owned(), |token, byte| format!("{token}{byte:02x}"))
+}
+
+fn decode(token: &str) -> Option<String> {
+    let hex = token
+        .strip_prefix('1')
+        .filter(|hex| hex.is_ascii() && hex.len() % 2 == 0 && hex.len() <= 512)?;
+    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok());
+    let text = String::from_utf8(bytes.collect::<Option<Vec<_>>>()?).ok()?;
+    (!text.is_empty() && !text.contains('\0')).then_some(text)
+}
+
+/// Collects what is wrong with a request's values.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    /// A fault of the field at `path` unless the condition holds.
+    pub fn check(&mut self, holds: bool, path: impl Into<String>, detail: impl Into<String>) {
+        if !holds {
+            self.0.push((path.into(), detail.into()));
+        }
+    }
+
+    /// A fault unless the text has 1 to `limit` characters and no control character.
+    pub fn check_text(&mut self, text: &str, limit: usize, path: &str) {
+        let length = text.chars().count();
+        let valid = (1..=limit).contains(&length) && !text.chars().any(char::is_control);
+        self.check(
+            valid,
+            path,
+            format!("has 1 to {limit} characters, none of them a control character"),
+        );
+    }
+
+    /// 422 with every fault, if there is one.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::unprocessable("see errors");
+        Err(self.0.into_iter().fold(problem, |problem, (path, detail)| problem.field(path, detail)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_need_decoding_are_none() {
+        assert_eq!(segments("/v1/items"), Some(vec!["v1", "items"]));
+        for path in [
+            "/v1/%69tems",
+            "/v1//items",
+            "/v1/../metrics",
+            "/v1/items/",
+            "//v1",
+            "/",
+            "v1",
+            "/v1/it\u{e9}ms",
+            "/a;b",
+        ] {
+            assert_eq!(segments(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn page_tokens_come_back_and_others_are_refused() {
+        let page = Page { size: 2, after: None };
+        let mut entries = vec!["a", "bé", "c"];
+        let token = page.cut(&mut entries, |entry| (*entry).to_owned()).unwrap();
+        assert_eq!(entries, ["a", "bé"]);
+        let next = Page::from_query(Some(&format!("page_size=500&page_token={token}"))).unwrap();
+        assert_eq!(next, Page { size: 200, after: Some("bé".to_owned()) });
+        for query in [
+            "page_token=x",
+            "page_token=1f",
+            "page_token=1",
+            "page_token=100",
+            "page_size=0",
+            "page_size=-1",
+            "page_size=",
+            "limit=3",
+        ] {
+            assert!(Page::from_query(Some(query)).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn idempotency_keys_are_visible_ascii() {
+        let with = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("idempotency-key", value.parse().unwrap());
+            }
+            idempotency_key(&headers).is_ok()
+        };
+        assert!(with(&["a"]));
+        assert!(with(&[&"k".repeat(255)]));
+        for wrong in [&[][..], &[""], &["a b"], &["a", "b"], &[&"k".repeat(256)]] {
+            assert!(!with(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_short_and_plain() {
+        assert!(is_identifier("BOLT-M8.a_1"));
+        for wrong in ["", "-a", ".", "a b", "é", &"a".repeat(65)] {
+            assert!(!is_identifier(wrong), "{wrong}");
+        }
+    }
+}
