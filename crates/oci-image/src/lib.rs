@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Builds OCI image layouts whose digest depends on the bytes alone.
+//!
+//! A layer's entries are sorted, with constant times and owners; gzip writes neither name nor time. So two builds of the
+//! same bytes give the same digest, whatever the clock, the umask or the folder. It knows nothing of services.
+
+pub mod image;
+pub mod inspect;
+pub mod layer;
+pub mod layout;
+
+/// What can go wrong: the message says what happened, where, and what to do.
+pub type Result<T> = anyhow::Result<T>;

@@ -1,0 +1,170 @@
+//! Layers: tar archives with sorted entries, constant times and owners, compressed by gzip.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use flate2::{Compression, GzBuilder};
+use sha2::{Digest, Sha256};
+use tar::{EntryType, Header};
+
+use crate::Result;
+
+/// Every entry's time: a second after the epoch, as Nix has it.
+const MTIME: u64 = 1;
+
+/// A finished layer.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The compressed bytes.
+    pub blob: Vec<u8>,
+    /// SHA-256 of the uncompressed archive in hex: OCI's diff id.
+    pub diff_id: String,
+    /// The length of the uncompressed archive in bytes.
+    pub uncompressed: u64,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone)]
+enum Content {
+    Folder,
+    File(PathBuf),
+    Link(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    mode: u32,
+    content: Content,
+}
+
+/// The entries of a layer, by their path in the image.
+#[derive(Debug, Default)]
+pub struct Entries(BTreeMap<PathBuf, Entry>);
+
+impl Entries {
+    /// Everything below `root`: folders 0755, files 0444 or, when they may be run, 0555; links as they are.
+    pub fn of_tree(root: &Path) -> Result<Self> {
+        let mut entries = Self::default();
+        entries.add_tree(root, Path::new(""))?;
+        Ok(entries)
+    }
+
+    /// One program at `path`, with the folder that holds it.
+    pub fn of_program(file: &Path, path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(file)
+            .with_context(|| format!("cannot read the program {}", file.display()))?;
+        if !metadata.is_file() {
+            bail!("the program {} is no file", file.display());
+        }
+        let mut entries = Self::default();
+        let parents = path.ancestors().skip(1).filter(|parent| parent != &Path::new(""));
+        for parent in parents {
+            entries.0.insert(parent.to_owned(), Entry { mode: 0o755, content: Content::Folder });
+        }
+        entries.0.insert(
+            path.to_owned(),
+            Entry { mode: 0o555, content: Content::File(file.to_owned()) },
+        );
+        Ok(entries)
+    }
+
+    /// Gives an entry another mode, for what a Nix store cannot hold (`/tmp` is 1777).
+    pub fn set_mode(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let entry = self
+            .0
+            .get_mut(path)
+            .with_context(|| format!("there is no entry {} to set a mode of", path.display()))?;
+        entry.mode = mode;
+        Ok(())
+    }
+
+    fn add_tree(&mut self, root: &Path, below: &Path) -> Result<()> {
+        let folder = root.join(below);
+        let children = fs::read_dir(&folder)
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        for child in children {
+            let child = child?;
+            let path = below.join(child.file_name());
+            let metadata = fs::symlink_metadata(child.path())?;
+            let entry = if metadata.is_dir() {
+                self.add_tree(root, &path)?;
+                Entry { mode: 0o755, content: Content::Folder }
+            } else if metadata.is_symlink() {
+                Entry { mode: 0o777, content: Content::Link(fs::read_link(child.path())?) }
+            } else if metadata.is_file() {
+                use std::os::unix::fs::PermissionsExt;
+                let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o444 } else { 0o555 };
+                Entry { mode, content: Content::File(child.path()) }
+            } else {
+                bail!(
+                    "{} is no file, folder or link: a layer cannot hold it",
+                    child.path().display()
+                );
+            };
+            self.0.insert(path, entry);
+        }
+        Ok(())
+    }
+
+    /// Packs them.
+    pub fn pack(&self) -> Result<Layer> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, entry) in &self.0 {
+            append(&mut archive, path, entry)
+                .with_context(|| format!("cannot pack {}", path.display()))?;
+        }
+        let archive = archive.into_inner()?;
+        let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+        gzip.write_all(&archive)?;
+        Ok(Layer {
+            blob: gzip.finish()?,
+            diff_id: sha256(&archive),
+            uncompressed: archive.len() as u64,
+        })
+    }
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_mode(entry.mode);
+    header.set_mtime(MTIME);
+    header.set_uid(0);
+    header.set_gid(0);
+    match &entry.content {
+        Content::Folder => {
+            header.set_entry_type(EntryType::Directory);
+            header.set_size(0);
+            // A folder's name ends in a slash.
+            let mut name = path.as_os_str().as_bytes().to_vec();
+            name.push(b'/');
+            archive.append_data(
+                &mut header,
+                Path::new(std::ffi::OsStr::from_bytes(&name)),
+                std::io::empty(),
+            )?;
+        }
+        Content::File(file) => {
+            let bytes = fs::read(file)?;
+            header.set_entry_type(EntryType::Regular);
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, path, bytes.as_slice())?;
+        }
+        Content::Link(target) => {
+            header.set_entry_type(EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, path, target)?;
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
