@@ -2,13 +2,25 @@
 
 pub mod config;
 pub mod dashboard;
+pub mod html;
+pub mod inbound;
 pub mod routes;
 pub mod topology;
 pub mod upstream;
 
-use service_kit::{Kit, StartError};
+use service_kit::{Identity, Kit, StartError};
 
 pub use self::{config::Config, routes::Gateway};
+
+/// Which program this is; the gateway shows its own build beside the others'.
+pub const IDENTITY: Identity = Identity {
+    name: "api-gateway",
+    version: env!("CARGO_PKG_VERSION"),
+    revision: match option_env!("STOCKYARD_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    },
+};
 
 /// Starts what the gateway is made of.
 ///

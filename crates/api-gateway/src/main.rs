@@ -2,17 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-use api_gateway::Config;
-use service_kit::Identity;
-
-const IDENTITY: Identity = Identity {
-    name: "api-gateway",
-    version: env!("CARGO_PKG_VERSION"),
-    revision: match option_env!("STOCKYARD_REVISION") {
-        Some(revision) => revision,
-        None => "unknown",
-    },
-};
+use api_gateway::{Config, IDENTITY};
 
 fn main() -> ExitCode {
     let config = Config::from_lookup(&|name| env::var(name).ok());

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join;
-use hyper::{Method, StatusCode, header::ACCEPT};
-use serde_json::json;
-use service_kit::{
-    App, Kit, Problem, Request, Response, body, client::Client, health::Readiness, input::segments,
+use futures_util::future::join3;
+use hyper::{
+    Method, StatusCode,
+    header::{ACCEPT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
+use serde_json::json;
+use service_kit::{App, Kit, Problem, Request, Response, body, client::Client, input::segments};
 
 use crate::{
     config::Config,
@@ -25,8 +26,9 @@ pub struct Gateway {
     orders: Upstream,
     inventory: Upstream,
     config: Config,
+    /// Asks what the dashboard and the topology show; a part that hangs may not hold them up.
     probes: Client,
-    readiness: Readiness,
+    kit: Kit,
 }
 
 /// A recognised route.
@@ -50,32 +52,45 @@ impl Gateway {
     /// The gateway before these services.
     pub fn new(config: &Config, kit: &Kit) -> Self {
         let client = Client::new(PASS_WITHIN);
+        // A service that reads a body to its end must have time left to answer.
+        let body_within = kit.config.body_timeout.min(PASS_WITHIN / 2);
+        let upstream = |name, base: &hyper::Uri| {
+            Upstream::new(name, base.clone(), client.clone(), body_within)
+        };
         Self {
-            orders: Upstream::new("orders", config.orders.clone(), client.clone()),
-            inventory: Upstream::new("inventory", config.inventory.clone(), client),
+            orders: upstream("orders", &config.orders),
+            inventory: upstream("inventory", &config.inventory),
             config: config.clone(),
             probes: Client::new(topology::WITHIN),
-            readiness: kit.readiness.clone(),
+            kit: kit.clone(),
         }
     }
 
     async fn parts(&self) -> Vec<Part> {
-        let Config { orders, inventory, orders_admin, inventory_admin, .. } = &self.config;
-        let (orders, inventory) = join(
-            topology::ask(&self.probes, "orders", orders, orders_admin.as_ref()),
-            topology::ask(&self.probes, "inventory", inventory, inventory_admin.as_ref()),
+        let Config { orders, inventory, orders_admin, inventory_admin, prometheus } = &self.config;
+        let (orders, inventory, prometheus) = join3(
+            topology::service(&self.probes, "orders", orders, orders_admin.as_ref()),
+            topology::service(&self.probes, "inventory", inventory, inventory_admin.as_ref()),
+            async {
+                match prometheus {
+                    Some(prometheus) => Some(topology::prometheus(&self.probes, prometheus).await),
+                    None => None,
+                }
+            },
         )
         .await;
-        vec![topology::own(&self.readiness), orders, inventory]
+        let own = topology::own(&self.kit);
+        [own, orders, inventory].into_iter().chain(prometheus).collect()
     }
 
     async fn dashboard(&self, request: &Request) -> Response {
-        let lists = join(
-            self.orders.json("v1/orders?page_size=10"),
-            self.inventory.json("v1/items?page_size=50"),
-        );
-        let (parts, (orders, items)) = join(self.parts(), lists).await;
-        let view = View { parts, orders, items, with_prometheus: self.config.prometheus.is_some() };
+        let (parts, orders, items) = join3(
+            Box::pin(self.parts()),
+            self.orders.json(&self.probes, "v1/orders?page_size=10"),
+            self.inventory.json(&self.probes, "v1/items?page_size=50"),
+        )
+        .await;
+        let view = View { parts, orders, items };
         let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
         if accept.is_some_and(|accept| accept.contains("text/html")) {
             view.html()
@@ -94,19 +109,15 @@ impl App for Gateway {
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
-            Route::Dashboard => Ok(self.dashboard(&request).await),
-            Route::Style => Ok(body::text(
-                StatusCode::OK,
-                "text/css; charset=utf-8",
-                include_str!("../assets/style.css"),
-            )),
-            Route::OpenApi => Ok(body::text(
-                StatusCode::OK,
-                "application/json",
-                include_str!("../assets/openapi.json"),
-            )),
+            // Boxed: it asks eight things at once, and every request would carry the room for that.
+            Route::Dashboard => Ok(Box::pin(self.dashboard(&request)).await),
+            Route::Style => {
+                Ok(asset("text/css; charset=utf-8", include_str!("../assets/style.css")))
+            }
+            Route::OpenApi => Ok(asset("application/json", include_str!("../assets/openapi.json"))),
             Route::Topology => {
-                Ok(body::json(StatusCode::OK, &json!({"parts": self.parts().await})))
+                let parts = Box::pin(self.parts()).await;
+                Ok(body::json(StatusCode::OK, &json!({"parts": parts})))
             }
             Route::Orders => self.orders.pass(request).await,
             Route::Items => self.inventory.pass(request).await,
@@ -114,52 +125,44 @@ impl App for Gateway {
     }
 }
 
-fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
-    if path == "/" {
-        return allow(method, "GET", &[Method::GET], (Route::Dashboard, "/"));
-    }
-    let not_found = || Problem::not_found("there is no such route");
-    let segments = segments(path).ok_or_else(not_found)?;
-    let (get, post) = (&[Method::GET], &[Method::POST]);
-    match segments.as_slice() {
-        ["assets", "style.css"] => allow(method, "GET", get, (Route::Style, "/assets/style.css")),
-        ["openapi.json"] => allow(method, "GET", get, (Route::OpenApi, "/openapi.json")),
-        ["api", "v1", "topology"] => {
-            allow(method, "GET", get, (Route::Topology, "/api/v1/topology"))
-        }
-        ["api", "v1", "orders"] => allow(
-            method,
-            "GET, POST",
-            &[Method::GET, Method::POST],
-            (Route::Orders, "/api/v1/orders"),
-        ),
-        ["api", "v1", "orders", _] => {
-            allow(method, "GET", get, (Route::Orders, "/api/v1/orders/{id}"))
-        }
-        ["api", "v1", "orders", _, "cancel"] => {
-            allow(method, "POST", post, (Route::Orders, "/api/v1/orders/{id}/cancel"))
-        }
-        ["api", "v1", "items"] => allow(method, "GET", get, (Route::Items, "/api/v1/items")),
-        ["api", "v1", "items", _] => allow(
-            method,
-            "GET, PUT",
-            &[Method::GET, Method::PUT],
-            (Route::Items, "/api/v1/items/{sku}"),
-        ),
-        ["api", "v1", "items", _, "receipts"] => {
-            allow(method, "POST", post, (Route::Items, "/api/v1/items/{sku}/receipts"))
-        }
-        _ => Err(not_found()),
-    }
+/// A file of ours.
+fn asset(content_type: &'static str, text: &'static str) -> Response {
+    let mut response = body::text(StatusCode::OK, content_type, text);
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
-fn allow(
-    method: &Method,
-    allowed: &'static str,
-    methods: &[Method],
-    route: (Route, &'static str),
-) -> Result<(Route, &'static str), Problem> {
-    if methods.contains(method) { Ok(route) } else { Err(Problem::method_not_allowed(allowed)) }
+fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
+    const GET: &[Method] = &[Method::GET, Method::HEAD];
+    const POST: &[Method] = &[Method::POST];
+    const GET_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+    const GET_PUT: &[Method] = &[Method::GET, Method::HEAD, Method::PUT];
+    let not_found = || Problem::not_found("there is no such route");
+    let segments = if path == "/" { Vec::new() } else { segments(path).ok_or_else(not_found)? };
+    let (methods, allowed, route, template) = match segments.as_slice() {
+        [] => (GET, "GET, HEAD", Route::Dashboard, "/"),
+        ["assets", "style.css"] => (GET, "GET, HEAD", Route::Style, "/assets/style.css"),
+        ["openapi.json"] => (GET, "GET, HEAD", Route::OpenApi, "/openapi.json"),
+        ["api", "v1", "topology"] => (GET, "GET, HEAD", Route::Topology, "/api/v1/topology"),
+        ["api", "v1", "orders"] => (GET_POST, "GET, HEAD, POST", Route::Orders, "/api/v1/orders"),
+        ["api", "v1", "orders", _] => (GET, "GET, HEAD", Route::Orders, "/api/v1/orders/{id}"),
+        ["api", "v1", "orders", _, "cancel"] => {
+            (POST, "POST", Route::Orders, "/api/v1/orders/{id}/cancel")
+        }
+        ["api", "v1", "items"] => (GET, "GET, HEAD", Route::Items, "/api/v1/items"),
+        ["api", "v1", "items", _] => {
+            (GET_PUT, "GET, HEAD, PUT", Route::Items, "/api/v1/items/{sku}")
+        }
+        ["api", "v1", "items", _, "receipts"] => {
+            (POST, "POST", Route::Items, "/api/v1/items/{sku}/receipts")
+        }
+        _ => return Err(not_found()),
+    };
+    if methods.contains(method) {
+        Ok((route, template))
+    } else {
+        Err(Problem::method_not_allowed(allowed))
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +183,11 @@ mod tests {
             "/metrics",
             "/info",
             "/faults",
+            "*",
+            "",
+            "/api/v1/items/A-1/receipts/x",
+            "/api/v1/items/a%2Fb",
+            "/api/v1/items/A-1;x/receipts",
             "/v1/orders",
             "/api/v1/reservations/1",
             "/api/v1/orders/../../metrics",
@@ -190,5 +198,30 @@ mod tests {
             assert_eq!(status(Method::GET, path), 404, "{path}");
         }
         assert_eq!(status(Method::DELETE, "/api/v1/orders"), 405);
+    }
+
+    #[test]
+    fn the_openapi_document_names_what_is_served() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../assets/openapi.json")).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let paths = document["paths"].as_object().unwrap();
+        for (template, path) in paths {
+            if ["/health", "/ready"].contains(&template.as_str()) {
+                continue; // service-kit serves them
+            }
+            let sample = template.replace("{id}", &"0".repeat(32)).replace("{sku}", "A-1");
+            for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                let routed = route(&method, &sample);
+                match path.get(method.as_str().to_lowercase()) {
+                    Some(_) => assert_eq!(routed.unwrap().1, template, "{method}"),
+                    None => assert_eq!(routed.unwrap_err().status(), 405, "{method} {template}"),
+                }
+            }
+        }
+        for template in ["/", "/api/v1/orders/{id}/cancel", "/api/v1/items/{sku}/receipts"] {
+            assert!(paths.contains_key(template), "{template}");
+        }
     }
 }

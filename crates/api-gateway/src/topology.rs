@@ -1,13 +1,16 @@
-//! Every part as its own admin listener tells it: health, readiness with reasons, build, and how fast it answered.
+//! Every part as it tells itself: health, readiness with reasons, build, and how fast it answered.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::{TryFutureExt, future::join3};
 use http_body_util::Full;
 use hyper::{Request, Uri};
 use serde::Serialize;
-use serde_json::Value;
-use service_kit::{client::Client, health::Readiness};
+use serde_json::{Value, json};
+use service_kit::{Kit, client::Client};
+
+use crate::IDENTITY;
 
 /// How long a part may take to tell.
 pub const WITHIN: Duration = Duration::from_secs(1);
@@ -29,12 +32,20 @@ pub struct Part {
     pub build: Option<Value>,
 }
 
+/// An answer's success and body.
+type Answer = Option<(bool, Bytes)>;
+
 /// The gateway itself.
-pub fn own(readiness: &Readiness) -> Part {
-    let reasons = readiness.reasons();
-    let build = serde_json::json!({"name": "api-gateway", "version": env!("CARGO_PKG_VERSION")});
+pub fn own(kit: &Kit) -> Part {
+    let reasons = kit.readiness.reasons();
+    let build = json!({
+        "name": IDENTITY.name,
+        "version": IDENTITY.version,
+        "revision": IDENTITY.revision,
+        "environment": kit.config.environment,
+    });
     Part {
-        name: "api-gateway",
+        name: IDENTITY.name,
         healthy: true, // it answers this very request
         ready: reasons.is_empty(),
         reasons,
@@ -43,34 +54,102 @@ pub fn own(readiness: &Readiness) -> Part {
     }
 }
 
-/// Asks a part, by its admin listener or, where that is not known, by the probes of its public one.
-pub async fn ask(client: &Client, name: &'static str, public: &Uri, admin: Option<&Uri>) -> Part {
+/// Asks a service, by its admin listener or, where that is not known, by the probes of its public one.
+pub async fn service(
+    client: &Client,
+    name: &'static str,
+    public: &Uri,
+    admin: Option<&Uri>,
+) -> Part {
     let base = admin.unwrap_or(public);
-    let start = Instant::now();
-    let ready = get(client, base, "ready").await;
-    let latency_ms = ready.as_ref().map(|_| (start.elapsed().as_secs_f64() * 1e4).round() / 10.0);
-    let Some((is_ready, answer)) = ready else {
-        let reasons = vec![format!("{name} does not answer")];
-        return Part { name, healthy: false, ready: false, reasons, latency_ms: None, build: None };
+    let build = async {
+        match admin {
+            Some(admin) => get(client, admin, "info").await,
+            None => None,
+        }
     };
-    let reasons = answer["reasons"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned);
-    let healthy = get(client, base, "health").await.is_some_and(|(is_healthy, _)| is_healthy);
-    let build = match admin {
-        Some(admin) => get(client, admin, "info").await.map(|(_, info)| info),
-        None => None,
-    };
-    Part { name, healthy, ready: is_ready, reasons: reasons.collect(), latency_ms, build }
+    let (ready, health, build) =
+        join3(timed(get(client, base, "ready")), get(client, base, "health"), build).await;
+    part(name, ready, &health, build)
 }
 
-/// Was the status a success, and the JSON of the body.
-async fn get(client: &Client, base: &Uri, path: &str) -> Option<(bool, Value)> {
-    let request = Request::get(format!("{base}{path}")).body(Full::<Bytes>::default()).ok()?;
-    let response = client.send(request).await.ok()?;
-    let json = serde_json::from_slice(response.body()).ok()?;
-    Some((response.status().is_success(), json))
+/// Asks Prometheus.
+pub async fn prometheus(client: &Client, base: &Uri) -> Part {
+    let (ready, health, build) = join3(
+        timed(get(client, base, "-/ready")),
+        get(client, base, "-/healthy"),
+        get(client, base, "api/v1/status/buildinfo"),
+    )
+    .await;
+    let mut part = part("prometheus", ready, &health, build);
+    part.build = part.build.map(|mut answer| answer["data"].take());
+    part
+}
+
+fn part(
+    name: &'static str,
+    (ready, latency_ms): (Answer, f64),
+    health: &Answer,
+    build: Answer,
+) -> Part {
+    let healthy = health.as_ref().is_some_and(|(success, _)| *success);
+    let build = build
+        .filter(|(success, _)| *success)
+        .and_then(|(_, body)| serde_json::from_slice(&body).ok());
+    let Some((ready, body)) = ready else {
+        let reasons = vec![format!("{name} does not answer")];
+        return Part { name, healthy, ready: false, reasons, latency_ms: None, build };
+    };
+    let said: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let reasons = said["reasons"].as_array().into_iter().flatten();
+    let reasons = reasons.filter_map(Value::as_str).map(str::to_owned).collect();
+    Part { name, healthy, ready, reasons, latency_ms: Some(latency_ms), build }
+}
+
+/// A future's output with the milliseconds that it took.
+async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
+    let start = Instant::now();
+    let output = future.await;
+    (output, (start.elapsed().as_secs_f64() * 1e4).round() / 10.0)
+}
+
+async fn get(client: &Client, base: &Uri, path: &str) -> Answer {
+    let request = Request::get(format!("{base}{path}")).body(Full::default()).ok()?;
+    let response = client
+        .send(request)
+        .inspect_err(|error| tracing::debug!(%error, path, "a part does not answer"))
+        .await
+        .ok()?;
+    Some((response.status().is_success(), response.into_body()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(success: bool, body: &'static str) -> (bool, Bytes) {
+        (success, Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_part_that_is_not_ready_says_why() {
+        let ready = answer(false, r#"{"ready":false,"reasons":["database: away"]}"#);
+        let part = part(
+            "orders",
+            (Some(ready), 0.5),
+            &Some(answer(true, "{}")),
+            Some(answer(false, "{}")),
+        );
+        assert!(part.healthy && !part.ready);
+        assert_eq!(part.reasons, ["database: away"]);
+        assert_eq!(part.build, None);
+    }
+
+    #[test]
+    fn a_part_that_is_away_has_no_latency() {
+        let part = part("orders", (None, 1000.0), &None, None);
+        assert!(!part.healthy && !part.ready);
+        assert_eq!(part.latency_ms, None);
+        assert_eq!(part.reasons, ["orders does not answer"]);
+    }
 }

@@ -1,15 +1,22 @@
 //! Passing a request on to a service, and its answer back, as streams.
 
+use std::{net::SocketAddr, time::Duration};
+
 use http_body_util::BodyExt;
 use hyper::{
-    HeaderMap, Uri,
+    HeaderMap, Method, Uri,
     header::{self, HeaderName, HeaderValue},
+    http::request::Parts,
 };
-use service_kit::{BoxError, Problem, Request, Response, client::Client};
+use serde_json::Value;
+use service_kit::{Problem, Request, Response, client::Client};
 
-/// Headers that mean one connection only (RFC 9110, 7.6.1), with `Connection` naming more.
-const HOP_BY_HOP: [HeaderName; 8] = [
+use crate::inbound::{Inbound, fault};
+
+/// Headers that mean one connection only (RFC 9110, 7.6.1), with `Connection` naming more. `Expect` was answered here.
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
+    header::EXPECT,
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
@@ -17,6 +24,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// One of the services behind the gateway.
@@ -25,43 +33,62 @@ pub struct Upstream {
     name: &'static str,
     base: Uri,
     client: Client,
+    body_within: Duration,
 }
 
 impl Upstream {
-    /// The service `name` at this address.
-    pub fn new(name: &'static str, base: Uri, client: Client) -> Self {
-        Self { name, base, client }
+    /// The service `name` at this address; a request's body may take `body_within`.
+    pub fn new(name: &'static str, base: Uri, client: Client, body_within: Duration) -> Self {
+        Self { name, base, client, body_within }
     }
 
     /// Passes a request to `/api/v1/...` on as `/v1/...`.
-    pub async fn pass(&self, mut request: Request) -> Result<Response, Problem> {
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let path = path.strip_prefix("/api").unwrap_or(path);
-        let target = format!("{}{path}", self.base.to_string().trim_end_matches('/'));
-        *request.uri_mut() =
-            target.parse().map_err(|_| Problem::bad_request("the path or query is malformed"))?;
-        let host = request.headers_mut().remove(header::HOST);
-        strip(request.headers_mut());
-        if let Some(host) = host {
-            request.headers_mut().insert("x-forwarded-host", host);
-        }
-        request.headers_mut().insert("x-forwarded-proto", HeaderValue::from_static("http"));
-        let request = request.map(|body| body.map_err(BoxError::from).boxed());
+    pub async fn pass(&self, request: Request) -> Result<Response, Problem> {
+        let (mut head, body) = request.into_parts();
+        let body = Inbound::new(body, self.body_within)?;
+        outward(&mut head, &self.base)?;
+        let request = hyper::Request::from_parts(head, body.boxed());
         let mut response =
-            self.client.forward(request).await.map_err(|error| error.into_problem(self.name))?;
+            self.client.forward(request).await.map_err(|error| match fault(&error) {
+                Some(problem) => problem,
+                None => error.into_problem(self.name),
+            })?;
         strip(response.headers_mut());
         rewrite_location(response.headers_mut());
         Ok(response)
     }
 
-    /// A GET whose JSON the dashboard shows.
-    pub async fn json(&self, path: &str) -> Option<serde_json::Value> {
+    /// A GET whose JSON the dashboard shows; none unless it succeeds.
+    pub async fn json(&self, client: &Client, path: &str) -> Option<Value> {
         let request = hyper::Request::get(format!("{}{path}", self.base))
             .body(http_body_util::Full::default())
             .ok()?;
-        let response = self.client.send(request).await.ok()?;
-        serde_json::from_slice(response.body()).ok()
+        let response = client.send(request).await.ok()?;
+        response.status().is_success().then(|| serde_json::from_slice(response.body()).ok())?
     }
+}
+
+/// Turns a request's head into the one that the service gets.
+fn outward(head: &mut Parts, base: &Uri) -> Result<(), Problem> {
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = path.strip_prefix("/api").unwrap_or(path);
+    head.uri = format!("{}{path}", base.to_string().trim_end_matches('/'))
+        .parse()
+        .map_err(|_| Problem::bad_request("the path or query is malformed"))?;
+    if head.method == Method::HEAD {
+        head.method = Method::GET; // our server leaves the body out
+    }
+    strip(&mut head.headers);
+    // An ingress before us knows better; its headers stand.
+    if let Some(host) = head.headers.remove(header::HOST) {
+        head.headers.entry("x-forwarded-host").or_insert(host);
+    }
+    head.headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static("http"));
+    if let Some(peer) = head.extensions.get::<SocketAddr>() {
+        let peer = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is ASCII");
+        head.headers.append("x-forwarded-for", peer);
+    }
+    Ok(())
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -91,19 +118,51 @@ fn rewrite_location(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    fn head(method: Method, uri: &str, headers: &[(&'static str, &str)]) -> Parts {
+        let mut request = hyper::Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        request.into_parts().0
+    }
+
     #[test]
     fn headers_of_one_connection_are_not_passed_on() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
+        let headers = [
             ("connection", "close, x-secret"),
             ("x-secret", "1"),
             ("te", "trailers"),
+            ("expect", "100-continue"),
             ("idempotency-key", "k"),
-        ] {
-            headers.insert(name, value.parse().unwrap());
-        }
-        strip(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["idempotency-key"]);
+        ];
+        let mut head = head(Method::GET, "/", &headers);
+        strip(&mut head.headers);
+        assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["idempotency-key"]);
+    }
+
+    #[test]
+    fn a_request_goes_to_the_service_whatever_host_it_named() {
+        let base = Uri::from_static("http://orders:81");
+        let mut head = head(Method::HEAD, "http://evil/api/v1/orders?page_size=2", &[]);
+        outward(&mut head, &base).unwrap();
+        assert_eq!(head.uri, "http://orders:81/v1/orders?page_size=2");
+        assert_eq!(head.method, Method::GET);
+    }
+
+    #[test]
+    fn the_peer_joins_those_who_passed_it_on_before() {
+        let headers =
+            [("host", "gateway"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
+        let mut head = head(Method::GET, "/api/v1/items", &headers);
+        head.extensions.insert(SocketAddr::from(([192, 0, 2, 7], 5000)));
+        outward(&mut head, &Uri::from_static("http://inventory")).unwrap();
+        let of = |name: &str| head.headers.get_all(name).iter().cloned().collect::<Vec<_>>();
+        assert_eq!(of("x-forwarded-for"), ["192.0.2.1", "192.0.2.7"]);
+        assert_eq!(of("x-forwarded-proto"), ["https"]);
+        assert_eq!(of("x-forwarded-host"), ["gateway"]);
+        assert!(of("host").is_empty());
     }
 
     #[test]
