@@ -120,6 +120,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Confirmed, Self::Rejected, Self::Cancelled];
+
     /// As the database names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -139,6 +142,15 @@ impl Status {
             _ => Self::Cancelled,
         }
     }
+}
+
+/// A page of orders, the newest first.
+#[derive(Debug, Serialize)]
+pub struct OrderPage {
+    /// The orders.
+    pub orders: Vec<Order>,
+    /// Asks for the next page, if there is one.
+    pub next_page_token: Option<String>,
 }
 
 /// An order.
@@ -193,5 +205,47 @@ mod tests {
         let text = r#"{"customer":"","lines":[{"sku":"a","quantity":0},{"sku":"a","quantity":1}]}"#;
         let problem = serde_json::from_str::<OrderInput>(text).unwrap().validate().unwrap_err();
         assert_eq!(problem.members()["errors"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn quantities_lines_and_skus_have_bounds() {
+        let line = |sku: &str, quantity| Line { sku: sku.to_owned(), quantity };
+        let valid = |lines| OrderInput { customer: "ada".to_owned(), lines }.validate().is_ok();
+        assert!(valid(vec![line("A-1", 1), line("b", MAX_QUANTITY)]));
+        for wrong in [
+            vec![],
+            vec![line("a", 0)],
+            vec![line("a", -1)],
+            vec![line("a", MAX_QUANTITY + 1)],
+            vec![line("../b", 1)],
+            vec![line("a", 1), line("a", 2)],
+        ] {
+            assert!(!valid(wrong.clone()), "{wrong:?}");
+        }
+        assert!(!valid((0..=MAX_LINES).map(|number| line(&number.to_string(), 1)).collect()));
+    }
+
+    #[test]
+    fn a_body_with_anything_else_in_it_is_refused() {
+        let parse = serde_json::from_str::<OrderInput>;
+        assert!(parse(r#"{"customer":"ada","lines":[{"sku":"a","quantity":1}]}"#).is_ok());
+        for wrong in [
+            r#"{"customer":"ada","lines":[{"sku":"a","quantity":1.5}]}"#,
+            r#"{"customer":"ada","lines":[{"sku":"a","quantity":"1"}]}"#,
+            r#"{"customer":"ada","lines":[{"sku":"a","quantity":1,"unit_price":0}]}"#,
+            r#"{"customer":"ada","lines":[],"total":0}"#,
+            r#"{"customer":"ada","customer":"bob","lines":[]}"#,
+            r#"{"lines":[]}"#,
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_the_same_in_the_database_and_in_json() {
+        for status in Status::ALL {
+            assert_eq!(Status::from_name(status.name()), status);
+            assert_eq!(serde_json::to_value(status).unwrap(), status.name());
+        }
     }
 }

@@ -18,9 +18,9 @@ pub enum Error {
     /// There is no such order.
     #[error("there is no such order")]
     NoOrder,
-    /// An item is not known.
-    #[error("unknown item {0}")]
-    UnknownSku(String),
+    /// Some items are not known.
+    #[error("unknown items")]
+    UnknownSkus(Vec<String>),
     /// Not enough is there: what each line lacks.
     #[error("not enough stock")]
     InsufficientStock(Value),
@@ -56,8 +56,9 @@ impl From<Error> for Problem {
                 Self::unavailable("inventory gave no answer").source(source)
             }
             Error::NoOrder => Self::not_found("there is no such order"),
-            Error::UnknownSku(sku) => unprocessable("unknown-sku", "An item is not known")
-                .detail(format!("not known: {sku}")),
+            Error::UnknownSkus(skus) => unprocessable("unknown-sku", "An item is not known")
+                .detail(format!("not known: {}", skus.join(", ")))
+                .extension("skus", json!(skus)),
             Error::InsufficientStock(lines) => Self::conflict(
                 "insufficient-stock",
                 "Not enough is in stock",
@@ -85,6 +86,31 @@ impl From<Error> for Problem {
                 format!("it is {}", status.name()),
             )
             .extension("order_status", json!(status)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_status_and_type() {
+        for (error, status, slug) in [
+            (Error::NoOrder, 404, "not-found"),
+            (Error::KeyAtWork, 409, "idempotency-key-at-work"),
+            (Error::InsufficientStock(json!([])), 409, "insufficient-stock"),
+            (Error::Illegal(Status::Rejected), 409, "illegal-move"),
+            (Error::KeyReused, 422, "idempotency-key-reused"),
+            (Error::UnknownSkus(vec!["A".to_owned()]), 422, "unknown-sku"),
+            (Error::MixedCurrencies, 422, "mixed-currencies"),
+            (Error::TotalTooLarge, 422, "total-too-large"),
+            (Error::Inventory("refused".into()), 503, "unavailable"),
+        ] {
+            let members = Problem::from(error).members();
+            assert_eq!(members["status"], status, "{members}");
+            assert_eq!(members["type"], format!("/problems/{slug}"));
+            assert!(!members.to_string().contains("refused"), "{members}");
         }
     }
 }

@@ -42,25 +42,36 @@ impl Inventory {
         Self { base, client }
     }
 
-    /// An item's price now.
-    pub async fn price(&self, line: &Line) -> Result<PricedLine, Error> {
+    /// The lines with their items' prices now.
+    pub async fn price(&self, lines: &[Line]) -> Result<Vec<PricedLine>, Error> {
+        let mut priced = Vec::with_capacity(lines.len());
+        let mut unknown = Vec::new();
+        for line in lines {
+            match self.unit_price(&line.sku).await? {
+                Some(unit_price) => {
+                    let (sku, quantity) = (line.sku.clone(), line.quantity);
+                    priced.push(PricedLine { sku, quantity, unit_price });
+                }
+                None => unknown.push(line.sku.clone()),
+            }
+        }
+        if unknown.is_empty() { Ok(priced) } else { Err(Error::UnknownSkus(unknown)) }
+    }
+
+    /// What an item costs now; none when there is no such item.
+    async fn unit_price(&self, sku: &str) -> Result<Option<Money>, Error> {
         #[derive(Deserialize)]
         struct Item {
             unit_price: Money,
         }
-        let response =
-            self.send(Method::GET, &format!("v1/items/{}", line.sku), Full::default()).await?;
+        let response = self.send(Method::GET, &format!("v1/items/{sku}"), Full::default()).await?;
         match response.status() {
             StatusCode::OK => {
                 let item: Item = serde_json::from_slice(response.body())
                     .map_err(|error| Error::Inventory(error.into()))?;
-                Ok(PricedLine {
-                    sku: line.sku.clone(),
-                    quantity: line.quantity,
-                    unit_price: item.unit_price,
-                })
+                Ok(Some(item.unit_price))
             }
-            StatusCode::NOT_FOUND => Err(Error::UnknownSku(line.sku.clone())),
+            StatusCode::NOT_FOUND => Ok(None),
             status => Err(unexpected(status)),
         }
     }
@@ -80,7 +91,8 @@ impl Inventory {
                     Some("/problems/insufficient-stock") => {
                         Err(Error::InsufficientStock(problem["lines"].take()))
                     }
-                    _ => Ok(Moved::Closed),
+                    Some("/problems/reservation-closed") => Ok(Moved::Closed),
+                    _ => Err(unexpected(StatusCode::CONFLICT)),
                 }
             }
             status => Err(unexpected(status)),

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts};
-use service_kit::{Kit, Problem, metrics::register, telemetry};
-use tokio::time::timeout;
+use service_kit::{Kit, Problem, database::chain, metrics::register, telemetry};
+use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 use uuid::Uuid;
 
@@ -18,7 +18,8 @@ use crate::{
     store::{Answer, Begun, Store},
 };
 
-/// How long a request waits for the stock before it answers `pending`; shorter than the lease.
+/// How long placing waits for inventory: without prices it is then refused, without stock it is answered `pending`.
+/// Shorter than the lease, and than what the gateway waits.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Places and cancels orders.
@@ -36,6 +37,9 @@ impl Placing {
     pub fn new(store: Store, inventory: Inventory, kit: &Kit) -> Self {
         let opts = Opts::new("orders_total", "Orders by what became of them");
         let outcomes = IntCounterVec::new(opts, &["outcome"]).expect("the options are valid");
+        for status in Status::ALL {
+            outcomes.with_label_values(&[status.name()]); // so that a rate sees the first one too
+        }
         Self { store, inventory, outcomes: register(&kit.metrics.registry, outcomes) }
     }
 
@@ -45,10 +49,10 @@ impl Placing {
         if let Some(answer) = self.earlier_answer(key, &fingerprint).await? {
             return Ok(answer);
         }
-        let mut lines = Vec::with_capacity(input.lines.len());
-        for line in &input.lines {
-            lines.push(self.inventory.price(line).await?);
-        }
+        let deadline = Instant::now() + DEADLINE;
+        let lines = timeout_at(deadline, self.inventory.price(&input.lines))
+            .await
+            .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))?;
         let total = total(&lines)?;
         let id = Uuid::now_v7();
         match self.store.begin(key, &fingerprint, id, &input.customer, &lines, &total).await? {
@@ -58,12 +62,12 @@ impl Placing {
             }
         }
         // A failure here is not the order's: it stays pending, and the worker goes on.
-        match timeout(DEADLINE, self.drive(id, &lines)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = %service_kit::database::chain(&error), "an order stays pending");
-            }
-            Err(_) => tracing::warn!("an order stays pending: its deadline is over"),
+        let driven = timeout_at(deadline, self.drive(id, &lines))
+            .await
+            .unwrap_or_else(|_| Err(Error::Inventory("the deadline is over".into())));
+        if let Err(error) = driven {
+            tracing::warn!(order = %id, error = chain(&error), "an order stays pending");
+            self.store.postpone(id).await?;
         }
         let order = self.store.order(id).await?;
         if order.status == Status::Pending {
@@ -110,6 +114,9 @@ impl Placing {
         };
         if self.store.finish(id, status).await? {
             self.count(status);
+        } else if self.store.order(id).await?.status == Status::Cancelled {
+            // Its cancelling may have passed before the stock was taken: whoever is last gives it back.
+            self.settle(id).await?;
         }
         Ok(())
     }
@@ -120,7 +127,8 @@ impl Placing {
             self.count(Status::Cancelled);
         }
         if let Err(error) = self.settle(id).await {
-            tracing::warn!(error = %service_kit::database::chain(&error), "a cancelled order's stock comes back later");
+            tracing::warn!(order = %id, error = chain(&error), "a cancelled order's stock comes back later");
+            self.store.postpone(id).await?;
         }
         self.store.order(id).await
     }

@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode};
-use serde_json::json;
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
     input::{Page, idempotency_key, segments},
 };
 use uuid::Uuid;
 
-use crate::{domain::OrderInput, placing::Placing, store};
+use crate::{
+    domain::{OrderInput, OrderPage},
+    placing::Placing,
+    store,
+};
 
 /// The largest body in bytes.
 const BODY_BYTES: usize = 64 * 1024;
@@ -53,7 +56,7 @@ impl Orders {
         let page = Page::from_query(request.uri().query())?;
         let mut orders = self.placing.store.orders(page.size, store::after(&page)?).await?;
         let next = page.cut(&mut orders, |order| order.id.to_string());
-        Ok(body::json(StatusCode::OK, &json!({"orders": orders, "next_page_token": next})))
+        Ok(body::json(StatusCode::OK, &OrderPage { orders, next_page_token: next }))
     }
 }
 

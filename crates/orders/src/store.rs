@@ -1,11 +1,9 @@
 //! Orders and the answers to their keys in PostgreSQL.
 
-use hyper::{
-    StatusCode,
-    header::{CONTENT_TYPE, HeaderValue, LOCATION},
-};
+mod answers;
+
 use service_kit::{
-    BoxError, Kit, Problem, Response, body,
+    BoxError, Kit, Problem,
     config::DatabaseConfig,
     database::{Database, DatabaseError, Migration},
     input::Page,
@@ -13,13 +11,20 @@ use service_kit::{
 use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
 
+pub use self::answers::Answer;
 use crate::{
     domain::{Money, Order, PricedLine, Status},
     error::Error,
 };
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "orders", sql: include_str!("../migrations/0001_orders.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "orders", sql: include_str!("../migrations/0001_orders.sql") },
+    Migration {
+        version: 2,
+        name: "attempts",
+        sql: include_str!("../migrations/0002_attempts.sql"),
+    },
+];
 
 /// How long one who works on an order has it alone; longer than any request.
 const LEASE: &str = "interval '15 seconds'";
@@ -32,46 +37,6 @@ const COLUMNS: &str = r#"id, customer, status, lines, total_minor, currency,
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
-}
-
-/// An answer that is kept and given again, byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The header Content-Type.
-    pub content_type: String,
-    /// The header Location.
-    pub location: Option<String>,
-    /// The body.
-    pub body: String,
-}
-
-impl Answer {
-    /// A problem as an answer.
-    pub fn problem(problem: &Problem, trace_id: &str) -> Self {
-        let status = problem.status().as_u16();
-        let mut members = problem.members();
-        members["trace_id"] = trace_id.into();
-        Self {
-            status,
-            content_type: "application/problem+json".to_owned(),
-            location: None,
-            body: members.to_string(),
-        }
-    }
-
-    /// On the wire.
-    pub fn into_response(self) -> Response {
-        let header = |text: &str| HeaderValue::from_str(text).expect("we wrote it, in ASCII");
-        let mut response = Response::new(body::full(self.body));
-        *response.status_mut() = StatusCode::from_u16(self.status).expect("we wrote it");
-        response.headers_mut().insert(CONTENT_TYPE, header(&self.content_type));
-        if let Some(location) = &self.location {
-            response.headers_mut().insert(LOCATION, header(location));
-        }
-        response
-    }
 }
 
 /// Was the key free?
@@ -87,24 +52,6 @@ impl Store {
     /// The store; the database is reached and migrated in the background.
     pub fn connect(config: &DatabaseConfig, kit: &Kit) -> Result<Self, BoxError> {
         Ok(Self { database: Database::connect(config, MIGRATIONS, kit)? })
-    }
-
-    /// The answer that a key got. None when the key is new, an error when it has another request or no answer yet.
-    pub async fn answer(&self, key: &str, fingerprint: &[u8]) -> Result<Option<Answer>, Error> {
-        let client = self.database.get().await?;
-        let sql = "SELECT fingerprint, status, content_type, location, body FROM idempotency_keys WHERE key = $1";
-        let statement = client.prepare_cached(sql).await?;
-        let Some(row) = client.query_opt(&statement, &[&key]).await? else { return Ok(None) };
-        if row.get::<_, &[u8]>("fingerprint") != fingerprint {
-            return Err(Error::KeyReused);
-        }
-        let status: i32 = row.get::<_, Option<i32>>("status").ok_or(Error::KeyAtWork)?;
-        Ok(Some(Answer {
-            status: u16::try_from(status).expect("we wrote it"),
-            content_type: row.get("content_type"),
-            location: row.get("location"),
-            body: row.get("body"),
-        }))
     }
 
     /// Commits a new order under its key, with a lease.
@@ -132,19 +79,6 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(Begun::New)
-    }
-
-    /// Keeps the answer for an order's key unless it has one.
-    pub async fn keep_answer(&self, answer: &Answer, id: Uuid) -> Result<(), Error> {
-        let client = self.database.get().await?;
-        let update =
-            "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
-            WHERE order_id = $1 AND status IS NULL";
-        let status = i32::from(answer.status);
-        client
-            .execute(update, &[&id, &status, &answer.content_type, &answer.location, &answer.body])
-            .await?;
-        Ok(())
     }
 
     /// Moves a pending order to its end; false when it is not pending any more.
@@ -196,21 +130,22 @@ impl Store {
         Ok(client.query_opt(&update, &[]).await?.map(|row| order(&row)))
     }
 
+    /// Ends a lease after a failed attempt: the next one comes after 1, 2, 4 ... 32 seconds.
+    pub async fn postpone(&self, id: Uuid) -> Result<(), Error> {
+        let client = self.database.get().await?;
+        let update = "UPDATE orders SET attempts = attempts + 1,
+            lease_until = now() + make_interval(secs => power(2, least(attempts, 5)))
+            WHERE id = $1 AND NOT settled";
+        client.execute(update, &[&id]).await?;
+        Ok(())
+    }
+
     /// One order.
     pub async fn order(&self, id: Uuid) -> Result<Order, Error> {
         let client = self.database.get().await?;
         let statement =
             client.prepare_cached(&format!("SELECT {COLUMNS} FROM orders WHERE id = $1")).await?;
         client.query_opt(&statement, &[&id]).await?.map(|row| order(&row)).ok_or(Error::NoOrder)
-    }
-
-    /// The order of a key that exists.
-    pub async fn order_of_key(&self, key: &str) -> Result<Order, Error> {
-        let client = self.database.get().await?;
-        let sql = format!(
-            "SELECT {COLUMNS} FROM orders WHERE id = (SELECT order_id FROM idempotency_keys WHERE key = $1)"
-        );
-        client.query_opt(&sql, &[&key]).await?.map(|row| order(&row)).ok_or(Error::NoOrder)
     }
 
     /// A page of orders, the newest first, with one more than asked for where there is one.

@@ -5,8 +5,13 @@ use std::{sync::Arc, time::Duration};
 use service_kit::database::chain;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
 
-use crate::{domain::Status, error::Error, placing::Placing};
+use crate::{
+    domain::{Order, Status},
+    error::Error,
+    placing::Placing,
+};
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -14,25 +19,30 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Resumes until the shutdown. Several replicas may: the lease gives each order to one.
 pub async fn resume(placing: Arc<Placing>, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(sleep(PAUSE)).await.is_some() {
-        loop {
-            match resume_one(&placing).await {
-                Ok(true) => tracing::info!("took up an unfinished order"),
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::debug!(error = chain(&error), "an unfinished order stays so");
-                    break;
-                }
-            }
+        if let Err(error) = round(&placing, &shutdown).instrument(info_span!("resume")).await {
+            tracing::debug!(error = chain(&error), "cannot look for unfinished orders");
         }
     }
 }
 
-/// True when there was one.
-async fn resume_one(placing: &Placing) -> Result<bool, Error> {
-    let Some(order) = placing.store.take_up().await? else { return Ok(false) };
-    match order.status {
-        Status::Cancelled => placing.settle(order.id).await?,
-        _ => placing.drive(order.id, &order.lines).await?,
+/// Takes up every order that is due. One that fails waits for its next turn, and the round goes on with the others.
+async fn round(placing: &Placing, shutdown: &CancellationToken) -> Result<(), Error> {
+    while !shutdown.is_cancelled() {
+        let Some(order) = placing.store.take_up().await? else { break };
+        match finish(placing, &order).await {
+            Ok(()) => tracing::info!(order = %order.id, "took up an unfinished order"),
+            Err(error) => {
+                tracing::warn!(order = %order.id, error = chain(&error), "an unfinished order stays so");
+                placing.store.postpone(order.id).await?;
+            }
+        }
     }
-    Ok(true)
+    Ok(())
+}
+
+async fn finish(placing: &Placing, order: &Order) -> Result<(), Error> {
+    match order.status {
+        Status::Cancelled => placing.settle(order.id).await,
+        _ => placing.drive(order.id, &order.lines).await,
+    }
 }

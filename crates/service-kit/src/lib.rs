@@ -1,6 +1,6 @@
 //! What the three services share. It knows no domain type.
 //!
-//! A service's `main` reads its configuration and calls [`run`], which brings up telemetry, the admin listener (a
+//! A service's `main` reads its configuration and calls [`run()`], which brings up telemetry, the admin listener (a
 //! thread and runtime of its own), the public listener with its limits, and drains them all in the end.
 
 pub mod admin;

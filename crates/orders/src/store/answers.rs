@@ -1,0 +1,93 @@
+//! The answers to idempotency keys, kept and given again.
+
+use hyper::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderValue, LOCATION},
+};
+use service_kit::{Problem, Response, body};
+use uuid::Uuid;
+
+use super::{COLUMNS, Store, order};
+use crate::{domain::Order, error::Error};
+
+/// An answer that is kept and given again, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header Content-Type.
+    pub content_type: String,
+    /// The header Location.
+    pub location: Option<String>,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// A problem as an answer.
+    pub fn problem(problem: &Problem, trace_id: &str) -> Self {
+        let status = problem.status().as_u16();
+        let mut members = problem.members();
+        members["trace_id"] = trace_id.into();
+        Self {
+            status,
+            content_type: "application/problem+json".to_owned(),
+            location: None,
+            body: members.to_string(),
+        }
+    }
+
+    /// On the wire.
+    pub fn into_response(self) -> Response {
+        let header = |text: &str| HeaderValue::from_str(text).expect("we wrote it, in ASCII");
+        let mut response = Response::new(body::full(self.body));
+        *response.status_mut() = StatusCode::from_u16(self.status).expect("we wrote it");
+        response.headers_mut().insert(CONTENT_TYPE, header(&self.content_type));
+        if let Some(location) = &self.location {
+            response.headers_mut().insert(LOCATION, header(location));
+        }
+        response
+    }
+}
+
+impl Store {
+    /// The answer that a key got. None when the key is new, an error when it has another request or no answer yet.
+    pub async fn answer(&self, key: &str, fingerprint: &[u8]) -> Result<Option<Answer>, Error> {
+        let client = self.database.get().await?;
+        let sql = "SELECT fingerprint, status, content_type, location, body FROM idempotency_keys WHERE key = $1";
+        let statement = client.prepare_cached(sql).await?;
+        let Some(row) = client.query_opt(&statement, &[&key]).await? else { return Ok(None) };
+        if row.get::<_, &[u8]>("fingerprint") != fingerprint {
+            return Err(Error::KeyReused);
+        }
+        let status: i32 = row.get::<_, Option<i32>>("status").ok_or(Error::KeyAtWork)?;
+        Ok(Some(Answer {
+            status: u16::try_from(status).expect("we wrote it"),
+            content_type: row.get("content_type"),
+            location: row.get("location"),
+            body: row.get("body"),
+        }))
+    }
+
+    /// Keeps the answer for an order's key unless it has one.
+    pub async fn keep_answer(&self, answer: &Answer, id: Uuid) -> Result<(), Error> {
+        let client = self.database.get().await?;
+        let update =
+            "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
+            WHERE order_id = $1 AND status IS NULL";
+        let status = i32::from(answer.status);
+        client
+            .execute(update, &[&id, &status, &answer.content_type, &answer.location, &answer.body])
+            .await?;
+        Ok(())
+    }
+
+    /// The order of a key that exists.
+    pub async fn order_of_key(&self, key: &str) -> Result<Order, Error> {
+        let client = self.database.get().await?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM orders WHERE id = (SELECT order_id FROM idempotency_keys WHERE key = $1)"
+        );
+        client.query_opt(&sql, &[&key]).await?.map(|row| order(&row)).ok_or(Error::NoOrder)
+    }
+}
