@@ -5,28 +5,25 @@
   # The real one takes its place by --override-input nixpkgs nixpkgs/nixos-26.05.
   inputs.nixpkgs.url = "path:./nix/debianpkgs";
 
-  outputs =
-    { self, nixpkgs }:
-    let
-      inherit (nixpkgs) lib;
-      systems = builtins.filter (system: nixpkgs.legacyPackages ? ${system}) [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
-      perSystem = lib.genAttrs systems (
-        system:
+  outputs = {nixpkgs, ...}: let
+    inherit (nixpkgs) lib;
+    systems = builtins.filter (system: nixpkgs.legacyPackages ? ${system}) [
+      "x86_64-linux"
+      "aarch64-linux"
+    ];
+    perSystem = lib.genAttrs systems (
+      system:
         import ./nix {
           pkgs = nixpkgs.legacyPackages.${system};
           inherit lib;
-          revision = self.shortRev or self.dirtyShortRev or "unknown";
         }
-      );
-      output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
-    in
-    {
-      packages = output "packages";
-      apps = output "apps";
-      checks = output "checks";
-      devShells = output "devShells";
-    };
+    );
+    output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;
+  in {
+    packages = output "packages";
+    apps = output "apps";
+    checks = output "checks";
+    devShells = output "devShells";
+    formatter = output "formatter";
+  };
 }

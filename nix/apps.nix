@@ -1,6 +1,9 @@
 # What `nix run` runs.
-{ pkgs, lib, workspace }:
-let
+{
+  pkgs,
+  lib,
+  workspace,
+}: let
   bin = pkgs.symlinkJoin {
     name = "stockyard-services";
     paths = map (name: workspace.programs.${name}) workspace.services;
@@ -13,8 +16,7 @@ let
         --bin-dir ${bin}/bin --postgres ${pkgs.postgresql_17}/bin --prometheus ${lib.getExe pkgs.prometheus} "$@"
     '';
   };
-in
-{
+in {
   default = {
     type = "app";
     program = lib.getExe run;

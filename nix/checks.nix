@@ -1,27 +1,37 @@
 # What `nix flake check` runs. Each check writes its totals ("N passed, N failed") to its output.
-{ pkgs, lib, workspace, images }:
-let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ [ "crates" ]);
+{
+  pkgs,
+  lib,
+  workspace,
+  images,
+}: let
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates"]);
 
   # A check that runs cargo on the development layer.
-  cargoCheck = name: arguments: workspace.cargo pkgs ({
-    pname = "check-${name}";
-    src = sources;
-    preBuild = workspace.useLayer workspace.devLayer;
-    installPhase = "mkdir -p $out; cp totals $out/";
-  } // arguments);
+  cargoCheck = name: arguments:
+    workspace.cargo pkgs ({
+        pname = "check-${name}";
+        src = sources;
+        preBuild = workspace.useLayer workspace.devLayer;
+        installPhase = "mkdir -p $out; cp totals $out/";
+      }
+      // arguments);
 
   one = "echo '1 passed, 0 failed' > totals";
-in
-{
+in {
   fmt = cargoCheck "fmt" {
-    nativeBuildInputs = [ pkgs.rustfmt ];
+    src = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "flake.nix" "nix"]);
+    nativeBuildInputs = [pkgs.rustfmt workspace.programs.nix-format];
     preBuild = "";
-    buildPhase = "cargo fmt --all --check\n${one}";
+    buildPhase = ''
+      cargo fmt --all --check
+      nix-format --check
+      echo '2 passed, 0 failed' > totals
+    '';
   };
 
   clippy = cargoCheck "clippy" {
-    nativeBuildInputs = [ pkgs.clippy ];
+    nativeBuildInputs = [pkgs.clippy];
     buildPhase = ''
       runHook preBuild
       cargo clippy --workspace --all-targets --locked --offline -- -D warnings
@@ -45,26 +55,26 @@ in
       cargo build --workspace --bins --locked --offline
       export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
       cargo test --workspace --locked --offline 2>&1 | tee log
-      awk '/^test result:/ { passed += $4; failed += $6 } END { print passed " passed, " failed " failed" }' log > totals
+sum() { echo $(( $(sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" log | paste -sd+ -) )); }
+      echo "$(sum passed) passed, $(sum failed) failed" > totals
       grep -qE '^[1-9][0-9]* passed, 0 failed' totals
     '';
   };
 
   # An edit of an .rs file leaves the dependency layers as they are, and does change the program.
-  layer =
-    let
-      edited = import ./workspace.nix {
-        inherit pkgs lib;
-        without = "routes.rs";
-      };
-      same = f: (f workspace).drvPath == (f edited).drvPath;
-    in
+  layer = let
+    edited = import ./workspace.nix {
+      inherit pkgs lib;
+      without = "routes.rs";
+    };
+    same = f: (f workspace).drvPath == (f edited).drvPath;
+  in
     assert lib.assertMsg (same (w: w.releaseLayer) && same (w: w.devLayer)) "an edit of an .rs file changes a dependency layer";
     assert lib.assertMsg (!same (w: w.programs.orders)) "an edit of an .rs file does not change the program: the check proves nothing";
-    pkgs.runCommand "check-layer" { } "mkdir $out; echo '3 passed, 0 failed' > $out/totals";
+      pkgs.runCommand "check-layer" {} "mkdir $out; echo '3 passed, 0 failed' > $out/totals";
 
   images = pkgs.runCommand "check-images" {
-    nativeBuildInputs = [ pkgs.skopeo pkgs.jq workspace.programs.oci-image ];
+    nativeBuildInputs = [pkgs.skopeo pkgs.jq workspace.programs.oci-image];
     inherit (images) base;
     layouts = images.images;
     programs = map (name: workspace.programs.${name}) workspace.services;

@@ -1,18 +1,21 @@
 # What the flake gives for one system.
-{ pkgs, lib, revision }:
-let
-  workspace = import ./workspace.nix { inherit pkgs lib; };
-  images = import ./images.nix { inherit pkgs lib workspace; };
-  apps = import ./apps.nix { inherit pkgs lib workspace; };
-  checks = import ./checks.nix { inherit pkgs lib workspace images; };
-in
 {
-  packages = {
-    inherit (workspace.programs) api-gateway orders inventory oci-image local-stack;
-    inherit (images) images;
-    default = images.images;
-  }
-  // lib.mapAttrs' (name: image: lib.nameValuePair "${name}-image" image) images.byService;
+  pkgs,
+  lib,
+}: let
+  workspace = import ./workspace.nix {inherit pkgs lib;};
+  images = import ./images.nix {inherit pkgs lib workspace;};
+  apps = import ./apps.nix {inherit pkgs lib workspace;};
+  checks = import ./checks.nix {inherit pkgs lib workspace images;};
+in {
+  packages =
+    {
+      inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
+      inherit (images) images;
+      default = images.images;
+    }
+    // lib.mapAttrs' (name: image: lib.nameValuePair "${name}-image" image) images.byService;
   inherit apps checks;
-  devShells.default = import ./shell.nix { inherit pkgs; };
+  formatter = workspace.programs.nix-format;
+  devShells.default = import ./shell.nix {inherit pkgs;};
 }

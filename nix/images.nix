@@ -1,7 +1,10 @@
 # OCI image layouts: a base layer that all share, and a layer with the service's binary.
-{ pkgs, lib, workspace }:
-let
-  base = pkgs.runCommand "image-base" { } ''
+{
+  pkgs,
+  lib,
+  workspace,
+}: let
+  base = pkgs.runCommand "image-base" {} ''
     mkdir -p $out/etc/ssl/certs $out/usr/share $out/tmp
     cp ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt $out/etc/ssl/certs/ca-certificates.crt
     cp -rL ${pkgs.tzdata}/share/zoneinfo $out/usr/share/zoneinfo
@@ -10,14 +13,14 @@ let
     printf 'root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n' > $out/etc/passwd
     printf 'root:x:0:\nnonroot:x:65532:\n' > $out/etc/group
   '';
-  image = name: pkgs.runCommand "${name}-image" { allowedReferences = [ ]; } ''
-    ${lib.getExe workspace.programs.oci-image} build --name ${name} \
-      --architecture ${pkgs.stdenv.hostPlatform.go.GOARCH} --base ${base} --mode tmp=1777 \
-      --binary ${lib.getExe workspace.programs.${name}} --output $out
-  '';
-in
-rec {
+  image = name:
+    pkgs.runCommand "${name}-image" {allowedReferences = [];} ''
+      ${lib.getExe workspace.programs.oci-image} build --name ${name} \
+        --architecture ${pkgs.stdenv.hostPlatform.go.GOARCH} --base ${base} --mode tmp=1777 \
+        --binary ${lib.getExe workspace.programs.${name}} --output $out
+    '';
+in rec {
   inherit base;
   byService = lib.genAttrs workspace.services image;
-  images = pkgs.linkFarm "images" (lib.mapAttrsToList (name: path: { inherit name path; }) byService);
+  images = pkgs.linkFarm "images" (lib.mapAttrsToList (name: path: {inherit name path;}) byService);
 }

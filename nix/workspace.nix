@@ -4,28 +4,32 @@
 # file leaves its derivation as it is (the check `layer` holds that).
 #
 # without: the name of a file to leave out of all sources, for that check.
-{ pkgs, lib, without ? null }:
-let
+{
+  pkgs,
+  lib,
+  without ? null,
+}: let
   root = ../.;
   crates = builtins.attrNames (builtins.readDir ../crates);
-  services = [ "api-gateway" "orders" "inventory" ];
+  services = ["api-gateway" "orders" "inventory"];
+  tools = ["local-stack" "nix-format" "oci-image"];
 
   # The repository's paths below the given prefixes, and nothing else: a change elsewhere changes no derivation.
-  pick = name: keep: lib.cleanSourceWith {
-    inherit name;
-    src = root;
-    filter = path: type:
-      let
+  pick = name: keep:
+    lib.cleanSourceWith {
+      inherit name;
+      src = root;
+      filter = path: type: let
         relative = lib.removePrefix "${toString root}/" (toString path);
         within = prefix: relative == prefix || lib.hasPrefix "${prefix}/" relative;
         above = prefix: type == "directory" && lib.hasPrefix "${relative}/" prefix;
       in
-      baseNameOf path != without && builtins.any (prefix: within prefix || above prefix) keep;
-  };
-  manifests = [ "Cargo.toml" "Cargo.lock" ] ++ map (crate: "crates/${crate}/Cargo.toml") crates;
-  settings = [ "clippy.toml" "rustfmt.toml" ];
+        baseNameOf path != without && builtins.any (prefix: within prefix || above prefix) keep;
+    };
+  manifests = ["Cargo.toml" "Cargo.lock"] ++ map (crate: "crates/${crate}/Cargo.toml") crates;
+  settings = ["clippy.toml" "rustfmt.toml"];
 
-  cargoDeps = pkgs.rustPlatform.importCargoLock { lockFile = ../Cargo.lock; };
+  cargoDeps = pkgs.rustPlatform.importCargoLock {lockFile = ../Cargo.lock;};
 
   # Empty sources for the crates whose own are not there.
   dummies = builtins.toFile "dummies.sh" ''
@@ -38,12 +42,14 @@ let
   '';
 
   # A derivation that runs cargo; buildRustPackage would bring its own phases.
-  cargo = stdenvSet: arguments: stdenvSet.stdenv.mkDerivation (arguments // {
-    version = "0.1.0";
-    nativeBuildInputs = [ pkgs.cargo pkgs.rustc stdenvSet.rustPlatform.cargoSetupHook ] ++ arguments.nativeBuildInputs or [ ];
-    inherit cargoDeps;
-    dontFixup = true;
-  });
+  cargo = stdenvSet: arguments:
+    stdenvSet.stdenv.mkDerivation (arguments
+      // {
+        version = "0.1.0";
+        nativeBuildInputs = [pkgs.cargo pkgs.rustc stdenvSet.rustPlatform.cargoSetupHook] ++ arguments.nativeBuildInputs or [];
+        inherit cargoDeps;
+        dontFixup = true;
+      });
   target = set: set.stdenv.hostPlatform.rust.rustcTarget;
 
   # cp -a keeps the layer's equal times: with others cargo takes it for stale.
@@ -52,48 +58,49 @@ let
     chmod -R u+w target
     . ${dummies}
   '';
-  layerOf = set: name: build: cargo set {
-    pname = name;
-    src = pick "manifests" manifests;
-    buildPhase = ''
-      . ${dummies}
-      ${build}
-      rm -rf target/*/incremental target/*/*/incremental
-    '';
-    installPhase = "mkdir $out; mv target $out/target";
-  };
+  layerOf = set: name: build:
+    cargo set {
+      pname = name;
+      src = pick "manifests" manifests;
+      buildPhase = ''
+        . ${dummies}
+        ${build}
+        rm -rf target/*/incremental target/*/*/incremental
+      '';
+      installPhase = "mkdir $out; mv target $out/target";
+    };
 
   # Built once for each program alone: together cargo would unite the features and nothing would fit.
-  releaseLayer = layerOf pkgs.pkgsStatic "dependencies-release"
+  releaseLayer =
+    layerOf pkgs.pkgsStatic "dependencies-release"
     (lib.concatMapStringsSep "\n" (name: "cargo build --release --locked --offline --target ${target pkgs.pkgsStatic} -p ${name}")
-      (services ++ [ "local-stack" "oci-image" ]));
+      (services ++ tools));
   devLayer = layerOf pkgs "dependencies-dev" ''
     cargo clippy --workspace --all-targets --locked --offline
     cargo test --workspace --no-run --locked --offline
   '';
 
-  program = name: uses: pkgs.pkgsStatic.rustPlatform.buildRustPackage {
-    pname = name;
-    version = "0.1.0";
-    src = pick name (manifests ++ map (crate: "crates/${crate}") ([ name ] ++ uses));
-    nativeBuildInputs = [ pkgs.cargo pkgs.rustc ];
-    inherit cargoDeps;
-    cargoBuildFlags = [ "-p" name ];
-    preBuild = useLayer releaseLayer;
-    postInstall = "find $out/bin -type f ! -name ${name} -delete";
-    doCheck = false; # the check `test` runs them all at once
-    allowedReferences = [ ]; # an image holds the binary alone: it may not point into the store
-    meta = {
-      mainProgram = name;
-      license = [ lib.licenses.mit lib.licenses.asl20 ];
-      platforms = lib.platforms.linux;
+  program = name: uses:
+    pkgs.pkgsStatic.rustPlatform.buildRustPackage rec {
+      pname = name;
+      version = "0.1.0";
+      src = pick name (manifests ++ map (crate: "crates/${crate}") ([name] ++ uses));
+      # What it was built from, known without git: the hash in its sources' store path.
+      STOCKYARD_REVISION = builtins.unsafeDiscardStringContext (builtins.substring 0 12 (baseNameOf "${src}"));
+      nativeBuildInputs = [pkgs.cargo pkgs.rustc];
+      inherit cargoDeps;
+      cargoBuildFlags = ["-p" name];
+      preBuild = useLayer releaseLayer;
+      postInstall = "find $out/bin -type f ! -name ${name} -delete";
+      doCheck = false; # the check `test` runs them all at once
+      allowedReferences = []; # an image holds the binary alone: it may not point into the store
+      meta = {
+        mainProgram = name;
+        license = [lib.licenses.mit lib.licenses.asl20];
+        platforms = lib.platforms.linux;
+      };
     };
-  };
-in
-{
+in {
   inherit services pick cargo manifests settings useLayer releaseLayer devLayer crates;
-  programs = lib.genAttrs services (name: program name [ "service-kit" ]) // {
-    oci-image = program "oci-image" [ ];
-    local-stack = program "local-stack" [ ];
-  };
+  programs = lib.genAttrs services (name: program name ["service-kit"]) // lib.genAttrs tools (name: program name []);
 }

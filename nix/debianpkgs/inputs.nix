@@ -4,16 +4,22 @@ let
   pkgs = import ./default.nix;
   absent = input: !builtins.pathExists (builtins.unsafeDiscardStringContext input.file.outPath);
   debs = builtins.filter (deb: deb.name != "nix-bin") (builtins.attrValues used);
-  used = builtins.listToAttrs (map (deb: { inherit (deb) name; value = deb; })
-    (builtins.concatLists (builtins.attrValues (removeAttrs lock.sets [ "nix" ]))));
+  used = builtins.listToAttrs (map (deb: {
+      inherit (deb) name;
+      value = deb;
+    })
+    (builtins.concatLists (builtins.attrValues (removeAttrs lock.sets ["nix"]))));
   crates = lock.crates ../../Cargo.lock;
   line = words: builtins.concatStringsSep " " words + "\n";
-in
-{
+in {
   missing = builtins.concatStringsSep "" (
-    map (deb: line [ "deb" deb.name deb.path deb.sha256 ]) (builtins.filter absent debs)
-    ++ (if absent { file = lock.seed; } then [ "seed\n" ] else [ ])
-    ++ map (crate: line [ "crate" crate.name crate.version crate.sha256 ]) (builtins.filter absent crates)
+    map (deb: line ["deb" deb.name deb.path deb.sha256]) (builtins.filter absent debs)
+    ++ (
+      if absent {file = lock.seed;}
+      then ["seed\n"]
+      else []
+    )
+    ++ map (crate: line ["crate" crate.name crate.version crate.sha256]) (builtins.filter absent crates)
   );
   busyboxDeb = lock.debs.busybox-static.file.outPath;
   inherit (pkgs) cargo cacert;
@@ -22,7 +28,7 @@ in
     name = "stockyard-inputs";
     system = "x86_64-linux";
     builder = "${lock.seed}/busybox";
-    args = [ "sh" "-c" "echo $inputs > $out" ];
-    inputs = map (input: input.file) (debs ++ crates) ++ [ lock.seed ];
+    args = ["sh" "-c" "echo $inputs > $out"];
+    inputs = map (input: input.file) (debs ++ crates) ++ [lock.seed];
   };
 }

@@ -4,19 +4,22 @@ let
   words = line: builtins.filter builtins.isString (builtins.split " +" line);
   lines =
     builtins.filter (line: builtins.isString line && line != "")
-      (builtins.split "\n" (builtins.readFile ./debs.lock));
+    (builtins.split "\n" (builtins.readFile ./debs.lock));
   rows = kind: builtins.filter (row: builtins.head row == kind) (map words lines);
   at = builtins.elemAt;
-in
-rec {
+in rec {
   # A file or folder that must be in the store already.
-  requireFile =
-    { name, hash, mode ? "flat", what }:
+  requireFile = {
+    name,
+    hash,
+    mode ? "flat",
+    what,
+  }:
     derivation {
       inherit name;
       system = "x86_64-linux";
       builder = "/bin/sh";
-      args = [ "-c" "echo '${what} is not in the store: run ./nixw once, it fetches every pinned input' >&2; exit 1" ];
+      args = ["-c" "echo '${what} is not in the store: run ./nixw once, it fetches every pinned input' >&2; exit 1"];
       outputHashMode = mode;
       outputHashAlgo = "sha256";
       outputHash = hash;
@@ -55,12 +58,15 @@ rec {
   };
 
   # The registry crates of a Cargo.lock: { name, version, sha256, file }.
-  crates = lockFile: map (package: package // {
-    sha256 = package.checksum;
-    file = requireFile {
-      name = "crate-${package.name}-${package.version}.tar.gz";
-      hash = package.checksum;
-      what = "the crate ${package.name} ${package.version}";
-    };
-  }) (builtins.filter (package: package ? checksum) (builtins.fromTOML (builtins.readFile lockFile)).package);
+  crates = lockFile:
+    map (package:
+      package
+      // {
+        sha256 = package.checksum;
+        file = requireFile {
+          name = "crate-${package.name}-${package.version}.tar.gz";
+          hash = package.checksum;
+          what = "the crate ${package.name} ${package.version}";
+        };
+      }) (builtins.filter (package: package ? checksum) (builtins.fromTOML (builtins.readFile lockFile)).package);
 }

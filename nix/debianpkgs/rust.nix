@@ -1,10 +1,14 @@
 # rustPlatform: buildRustPackage, importCargoLock and cargoSetupHook, with nixpkgs' names and meaning.
-{ lib, stdenv, toolchain, runCommand }:
-let
+{
+  lib,
+  stdenv,
+  toolchain,
+  runCommand,
+}: let
   lock = import ./lock.nix;
 
   # A vendor directory of the registry crates of a Cargo.lock, with the settings that make cargo use it.
-  importCargoLock = { lockFile }:
+  importCargoLock = {lockFile}:
     runCommand "cargo-vendor-dir" {
       crates = map (crate: crate.file) (lock.crates lockFile);
       sums = map (crate: crate.sha256) (lock.crates lockFile);
@@ -26,34 +30,39 @@ let
       EOF
     '';
 
-  make = isStatic:
-    let
-      platform = if isStatic then "static" else "dynamic";
-      target = stdenv.hostPlatform.rust.rustcTarget;
-      hook = name: file: runCommand name { inherit target isStatic toolchain; } ''
+  make = isStatic: let
+    platform =
+      if isStatic
+      then "static"
+      else "dynamic";
+    target = stdenv.hostPlatform.rust.rustcTarget;
+    hook = name: file:
+      runCommand name {inherit target isStatic toolchain;} ''
         mkdir -p $out/nix-support
         substitute() { sed -e "s|@target@|$target|g" -e "s|@static@|$isStatic|g" -e "s|@toolchain@|$toolchain|g" "$1"; }
         substitute ${file} > $out/nix-support/setup-hook
       '';
-      rustPlatform = {
-        inherit importCargoLock;
-        cargoSetupHook = hook "cargo-setup-hook-${platform}" ./cargo-setup-hook.sh;
-        cargoBuildHook = hook "cargo-build-hook-${platform}" ./cargo-build-hook.sh;
-        buildRustPackage = arguments:
-          let
-            fixed = if builtins.isFunction arguments then arguments (fixed // { finalPackage = throw "finalPackage"; }) else arguments;
-          in
-          stdenv.mkDerivation (removeAttrs fixed [ "cargoLock" "auditable" ] // {
+    rustPlatform = {
+      inherit importCargoLock;
+      cargoSetupHook = hook "cargo-setup-hook-${platform}" ./cargo-setup-hook.sh;
+      cargoBuildHook = hook "cargo-build-hook-${platform}" ./cargo-build-hook.sh;
+      buildRustPackage = arguments: let
+        fixed =
+          if builtins.isFunction arguments
+          then arguments (fixed // {finalPackage = throw "finalPackage";})
+          else arguments;
+      in
+        stdenv.mkDerivation (removeAttrs fixed ["cargoLock" "auditable"]
+          // {
             cargoDeps = fixed.cargoDeps or (importCargoLock fixed.cargoLock);
-            nativeBuildInputs = [ rustPlatform.cargoSetupHook rustPlatform.cargoBuildHook ] ++ fixed.nativeBuildInputs or [ ];
+            nativeBuildInputs = [rustPlatform.cargoSetupHook rustPlatform.cargoBuildHook] ++ fixed.nativeBuildInputs or [];
             doCheck = fixed.doCheck or true;
             buildType = fixed.buildType or "release";
           });
-      };
-    in
+    };
+  in
     rustPlatform;
-in
-{
+in {
   rustPlatform = make false;
   static.rustPlatform = make true;
 }

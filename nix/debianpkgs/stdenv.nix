@@ -1,15 +1,18 @@
 # stdenv.mkDerivation with nixpkgs' phases and hooks, and a C compiler that links against the toolchain's tree.
-{ lib, toolchain }:
-let
+{
+  lib,
+  toolchain,
+}: let
   libs = "${toolchain}/usr/lib/x86_64-linux-gnu";
   shell = "${toolchain}/usr/bin/bash";
-  bare = name: script: derivation {
-    inherit name;
-    system = "x86_64-linux";
-    builder = shell;
-    args = [ "-euc" script ];
-    PATH = "${toolchain}/usr/bin";
-  };
+  bare = name: script:
+    derivation {
+      inherit name;
+      system = "x86_64-linux";
+      builder = shell;
+      args = ["-euc" script];
+      PATH = "${toolchain}/usr/bin";
+    };
 
   # Dynamic links get the tree's loader and libraries; a static-pie with an rpath would crash at its start.
   cc = bare "gcc-wrapper" ''
@@ -48,28 +51,41 @@ let
     go.GOARCH = "amd64";
   };
 
-  mkDerivation = arguments:
-    let
-      fixed = if builtins.isFunction arguments then arguments final else arguments;
-      final = fixed // { inherit finalPackage; };
-      finalPackage = result;
-      name = fixed.name or "${fixed.pname}-${fixed.version}";
-      drv = derivation ({
+  mkDerivation = arguments: let
+    fixed =
+      if builtins.isFunction arguments
+      then arguments final
+      else arguments;
+    final = fixed // {inherit finalPackage;};
+    finalPackage = result;
+    name = fixed.name or "${fixed.pname}-${fixed.version}";
+    drv = derivation ({
         inherit name;
         system = "x86_64-linux";
         builder = shell;
-        args = [ "-e" ./builder.sh ];
+        args = ["-e" ./builder.sh];
         stdenv = setup;
         initialPath = "${cc}/bin:${toolchain}/usr/bin";
-      } // removeAttrs fixed [ "name" "meta" "passthru" "env" ] // fixed.env or { });
-      result = drv // (fixed.passthru or { }) // {
+      }
+      // removeAttrs fixed ["name" "meta" "passthru" "env"]
+      // fixed.env or {});
+    result =
+      drv
+      // (fixed.passthru or {})
+      // {
         inherit name;
-        meta = fixed.meta or { };
-        nativeBuildInputs = fixed.nativeBuildInputs or [ ];
+        meta = fixed.meta or {};
+        nativeBuildInputs = fixed.nativeBuildInputs or [];
         overrideAttrs = f:
-          mkDerivation (fixed // (if builtins.isFunction f then f fixed else f));
-      } // lib.optionalAttrs (fixed ? pname) { inherit (fixed) pname version; };
-    in
+          mkDerivation (fixed
+            // (
+              if builtins.isFunction f
+              then f fixed
+              else f
+            ));
+      }
+      // lib.optionalAttrs (fixed ? pname) {inherit (fixed) pname version;};
+  in
     result;
 
   make = isStatic: {
@@ -77,8 +93,7 @@ let
     hostPlatform = platform isStatic;
     buildPlatform = platform false;
   };
-in
-{
+in {
   inherit cc;
   stdenv = make false;
   stdenvStatic = make true;

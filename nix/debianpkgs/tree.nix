@@ -2,15 +2,15 @@
 let
   lock = import ./lock.nix;
 in
-# drop: paths below the tree that are left out, as shell patterns.
-name: { drop ? "" }:
-derivation {
-  name = "debian-${name}";
-  system = "x86_64-linux";
-  builder = "${lock.seed}/busybox";
-  args = [ "ash" "-eu" ./tree.sh ];
-  inherit (lock) seed;
-  inherit drop;
-  debs = map (deb: deb.file) lock.sets.${name};
-  patchelf = map (deb: deb.file) lock.sets.patchelf;
-}
+  # drop: paths below the tree that are left out, as shell patterns.
+  name: {drop ? ""}:
+    derivation {
+      name = "debian-${name}";
+      system = "x86_64-linux";
+      builder = "${lock.seed}/busybox";
+      args = ["ash" "-eu" ./tree.sh];
+      inherit (lock) seed;
+      inherit drop;
+      debs = map (deb: deb.file) lock.sets.${name};
+      patchelf = map (deb: deb.file) lock.sets.patchelf;
+    }
