@@ -51,13 +51,13 @@ in {
   # Unit tests, and the integration tests: the real programs against a real PostgreSQL, here in the sandbox.
   test = cargoCheck "test" {
     buildPhase = ''
-      runHook preBuild
-      cargo build --workspace --bins --locked --offline
-      export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
-      cargo test --workspace --locked --offline 2>&1 | tee log
-sum() { echo $(( $(sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" log | paste -sd+ -) )); }
-      echo "$(sum passed) passed, $(sum failed) failed" > totals
-      grep -qE '^[1-9][0-9]* passed, 0 failed' totals
+            runHook preBuild
+            cargo build --workspace --bins --locked --offline
+            export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
+            cargo test --workspace --locked --offline 2>&1 | tee log
+      sum() { echo $(( $(sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" log | paste -sd+ -) )); }
+            echo "$(sum passed) passed, $(sum failed) failed" > totals
+            grep -qE '^[1-9][0-9]* passed, 0 failed' totals
     '';
   };
 
