@@ -1,4 +1,4 @@
-# What `nix run` runs.
+# What `nix run` runs, and `nix run .#NAME`.
 {
   pkgs,
   lib,
@@ -8,18 +8,20 @@
     name = "stockyard-services";
     paths = map (name: workspace.programs.${name}) workspace.services;
   };
-  run = pkgs.writeShellApplication {
-    name = "stockyard";
-    checkPhase = "${pkgs.stdenv.shell} -n $target";
-    text = ''
-      exec ${lib.getExe workspace.programs.local-stack} up \
-        --bin-dir ${bin}/bin --postgres ${pkgs.postgresql_17}/bin --prometheus ${lib.getExe pkgs.prometheus} "$@"
-    '';
+  # The command `local-stack WORD` with the Nix-built programs.
+  app = word: description: {
+    type = "app";
+    program = lib.getExe (pkgs.writeShellApplication {
+      name = "stockyard-${word}";
+      checkPhase = "${pkgs.stdenv.shell} -n $target";
+      text = ''
+        exec ${lib.getExe workspace.programs.local-stack} ${word} \
+          --bin-dir ${bin}/bin --postgres ${pkgs.postgresql_17}/bin --prometheus ${lib.getExe pkgs.prometheus} "$@"
+      '';
+    });
+    meta = {inherit description;};
   };
 in {
-  default = {
-    type = "app";
-    program = lib.getExe run;
-    meta.description = "The three services, PostgreSQL and Prometheus on this machine";
-  };
+  default = app "up" "The three services, PostgreSQL and Prometheus on this machine";
+  crash-rounds = app "crash-rounds" "Kills orders and inventory under load, N times, and holds the databases against the law";
 }

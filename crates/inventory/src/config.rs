@@ -1,5 +1,7 @@
 //! inventory's settings.
 
+use std::time::Duration;
+
 use service_kit::{ConfigError, Env, KitConfig, config::DatabaseConfig};
 
 /// What inventory is told beside the common settings.
@@ -9,6 +11,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `DEMO_CATALOGUE`: fill an empty store once.
     pub demo_catalogue: bool,
+    /// `SWEEP_INTERVAL`: between two looks for reservations whose time is over.
+    pub sweep_interval: Duration,
 }
 
 impl Config {
@@ -21,6 +25,7 @@ impl Config {
         let config = Self {
             database: DatabaseConfig::read(&mut env),
             demo_catalogue: env.flag("DEMO_CATALOGUE", false),
+            sweep_interval: env.interval("SWEEP_INTERVAL", Duration::from_secs(1)),
         };
         env.finish().map(|()| (kit, config))
     }

@@ -25,6 +25,6 @@ pub fn start(config: &Config, kit: &Kit) -> Result<Inventory, StartError> {
             kit.shutdown.clone(),
         ));
     }
-    kit.tasks.spawn(worker::sweep(store.clone(), kit.shutdown.clone()));
+    kit.tasks.spawn(worker::sweep(store.clone(), config.sweep_interval, kit.shutdown.clone()));
     Ok(Inventory::new(store, kit))
 }

@@ -8,12 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Store;
 
-/// Between two rounds.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// Sweeps until the shutdown. Several replicas may: a reservation that one holds is skipped by the others.
-pub async fn sweep(store: Store, shutdown: CancellationToken) {
-    while shutdown.run_until_cancelled(sleep(PAUSE)).await.is_some() {
+pub async fn sweep(store: Store, interval: Duration, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
         loop {
             match store.expire_one().await {
                 Ok(true) => tracing::info!("gave back the stock of an expired reservation"),

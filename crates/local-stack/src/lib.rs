@@ -3,7 +3,9 @@
 //! It serves `nix run` through the program `local-stack`, and the integration tests through this library.
 
 pub mod child;
+pub mod crash;
 pub mod http;
+pub mod laws;
 pub mod ports;
 pub mod postgres;
 pub mod prometheus;

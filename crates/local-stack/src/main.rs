@@ -1,14 +1,16 @@
-//! `local-stack up`: the whole system on this machine until Ctrl-C.
+//! `local-stack`: the whole system on this machine, until Ctrl-C or to be killed again and again.
 
 use std::{collections::BTreeMap, env, process::ExitCode};
 
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
-use local_stack::{Result, Service, Settings, Stack, ports::Ports, state};
+use local_stack::{Result, Service, Settings, Stack, crash, ports::Ports, state};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
-local-stack up: runs PostgreSQL, inventory, orders, api-gateway and Prometheus on this machine until Ctrl-C
+local-stack up              runs PostgreSQL, inventory, orders, api-gateway and Prometheus on this machine until Ctrl-C
+local-stack crash-rounds N  runs PostgreSQL and the services N times, kills orders and inventory under load,
+                            and holds the databases against the law; default 20
 
   --bin-dir DIR      the services' programs        (or STOCKYARD_BIN_DIR)
   --postgres DIR     PostgreSQL's programs         (or STOCKYARD_POSTGRES_DIR)
@@ -19,21 +21,33 @@ GATEWAY_PORT 8080, ORDERS_PORT 8081, INVENTORY_PORT 8082, PROMETHEUS_PORT 9099,
 GATEWAY_ADMIN_PORT 9090, ORDERS_ADMIN_PORT 9091, INVENTORY_ADMIN_PORT 9092
 ";
 
+/// What to do.
+#[derive(Debug)]
+enum Command {
+    /// Say what there is to do.
+    Help,
+    /// Run everything until Ctrl-C.
+    Up(Settings),
+    /// Run so many crash rounds.
+    CrashRounds(Settings, u32),
+}
+
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 async fn main() -> ExitCode {
-    let settings = match settings() {
-        Ok(Some(settings)) => settings,
-        Ok(None) => {
+    let result = match command() {
+        Ok(Command::Help) => {
             print!("{HELP}");
-            return ExitCode::SUCCESS;
+            Ok(())
         }
+        Ok(Command::Up(settings)) => run(settings).await,
+        Ok(Command::CrashRounds(settings, count)) => crash_rounds(settings, count).await,
         Err(error) => {
             eprintln!("local-stack: {error:#}\n\n{HELP}");
             return ExitCode::from(64);
         }
     };
-    match run(settings).await {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("local-stack: {error:#}");
@@ -42,37 +56,68 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The settings from flags and environment; none when help is asked for.
-fn settings() -> Result<Option<Settings>> {
+/// The command and its settings, from flags and environment.
+fn command() -> Result<Command> {
     let lookup = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let mut programs = lookup("STOCKYARD_BIN_DIR");
     let mut postgres = lookup("STOCKYARD_POSTGRES_DIR");
     let mut prometheus = lookup("STOCKYARD_PROMETHEUS");
-    let mut up = false;
+    let mut words = Vec::new();
     let mut flags = lexopt::Parser::from_env();
     while let Some(flag) = flags.next()? {
         match flag {
-            Value(word) if word == "up" => up = true,
+            Value(word) => words.push(word.string()?),
             Long("bin-dir") => programs = Some(flags.value()?.string()?),
             Long("postgres") => postgres = Some(flags.value()?.string()?),
             Long("prometheus") => prometheus = Some(flags.value()?.string()?),
-            Long("help") | Short('h') => return Ok(None),
+            Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
     }
-    if !up {
-        bail!("what to do? There is `up`");
+    let settings = || -> Result<Settings> {
+        Ok(Settings {
+            programs: programs.context("where are the services' programs? Set --bin-dir")?.into(),
+            postgres: postgres.context("where are PostgreSQL's programs? Set --postgres")?.into(),
+            prometheus: prometheus.map(Into::into),
+            state: state::default_folder(lookup)?,
+            ports: Ports::from_lookup(lookup)?,
+            durable: true,
+            echo: true,
+            environment: BTreeMap::new(),
+        })
+    };
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["up"] => Ok(Command::Up(settings()?)),
+        ["crash-rounds"] => Ok(Command::CrashRounds(settings()?, 20)),
+        ["crash-rounds", count] => {
+            let count = count.parse().ok().filter(|count| *count > 0);
+            Ok(Command::CrashRounds(settings()?, count.context("N is a whole number above 0")?))
+        }
+        _ => bail!("what to do? There are `up` and `crash-rounds`"),
     }
-    Ok(Some(Settings {
-        programs: programs.context("where are the services' programs? Set --bin-dir")?.into(),
-        postgres: postgres.context("where are PostgreSQL's programs? Set --postgres")?.into(),
-        prometheus: prometheus.map(Into::into),
-        state: state::default_folder(lookup)?,
-        ports: Ports::from_lookup(lookup)?,
-        durable: true,
-        echo: true,
-        environment: BTreeMap::new(),
-    }))
+}
+
+/// Runs crash rounds, each on a state of its own, beside whatever else runs here; the first breach ends them.
+#[expect(clippy::print_stdout, reason = "a command talks to its user")]
+async fn crash_rounds(settings: Settings, count: u32) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    for number in 1..=count {
+        let folder = state::temporary_folder()?;
+        let settings = Settings {
+            state: folder.path().to_owned(),
+            ports: Ports::any(),
+            prometheus: None,
+            durable: false,
+            echo: false,
+            ..settings.clone()
+        };
+        let round = tokio::select! {
+            round = crash::round(settings) => round.with_context(|| format!("round {number} of {count}"))?,
+            _ = interrupt.recv() => bail!("stopped in round {number} of {count}"),
+        };
+        println!("round {number} of {count}: {round}");
+    }
+    Ok(())
 }
 
 /// Runs the stack until a signal or the end of a part.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use hyper::Uri;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
@@ -52,6 +53,8 @@ pub struct Stack {
     settings: Settings,
     postgres: Postgres,
     services: BTreeMap<&'static str, Running>,
+    /// The public and the admin address of each, also while it does not run.
+    urls: BTreeMap<&'static str, [String; 2]>,
     prometheus: Option<Prometheus>,
     prometheus_port: u16,
     state: State,
@@ -67,9 +70,15 @@ impl Stack {
             0 => ports::free()?,
             number => number,
         };
-        let services = BTreeMap::new();
-        let mut stack =
-            Self { settings, postgres, services, prometheus: None, prometheus_port, state };
+        let mut stack = Self {
+            settings,
+            postgres,
+            services: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            prometheus: None,
+            prometheus_port,
+            state,
+        };
         for service in Service::ALL {
             stack.start_service(service).await?;
         }
@@ -89,14 +98,21 @@ impl Stack {
     /// Starts one service, anew after its end.
     pub async fn start_service(&mut self, service: Service) -> Result<()> {
         let environment = self.environment(service);
+        let ports = *self.ports_mut(service);
         let running = Running::start(
             service,
             &self.settings.programs,
-            self.ports(service),
+            ports,
             &environment,
             self.settings.echo,
         )
         .await?;
+        // Where it listened once it listens again: the others know that address.
+        let urls = [running.url.clone(), running.admin_url.clone()];
+        for (port, url) in self.ports_mut(service).iter_mut().zip(&urls) {
+            port.number = url.parse::<Uri>()?.port_u16().context("the address has no port")?;
+        }
+        self.urls.insert(service.name(), urls);
         self.services.insert(service.name(), running);
         Ok(())
     }
@@ -116,12 +132,12 @@ impl Stack {
 
     /// The public address of a service, `http://ADDRESS`.
     pub fn url(&self, service: Service) -> &str {
-        &self.services[service.name()].url
+        &self.urls[service.name()][0]
     }
 
     /// The admin address of a service, `http://ADDRESS`.
     pub fn admin_url(&self, service: Service) -> &str {
-        &self.services[service.name()].admin_url
+        &self.urls[service.name()][1]
     }
 
     /// The address of Prometheus.
@@ -132,11 +148,6 @@ impl Stack {
     /// The connection string of a role.
     pub fn database_url(&self, role: &str) -> String {
         self.postgres.url(role)
-    }
-
-    /// Kills a service (SIGKILL) and waits for its end.
-    pub async fn kill(&mut self, service: Service) -> Result<()> {
-        self.end(service, Signal::KILL).await.map(drop)
     }
 
     /// Sends a signal to a service and waits for its end.
@@ -217,11 +228,11 @@ impl Stack {
         result.and(self.postgres.stop().await)
     }
 
-    fn ports(&self, service: Service) -> [Port; 2] {
+    fn ports_mut(&mut self, service: Service) -> &mut [Port; 2] {
         match service {
-            Service::Gateway => self.settings.ports.gateway,
-            Service::Orders => self.settings.ports.orders,
-            Service::Inventory => self.settings.ports.inventory,
+            Service::Gateway => &mut self.settings.ports.gateway,
+            Service::Orders => &mut self.settings.ports.orders,
+            Service::Inventory => &mut self.settings.ports.inventory,
         }
     }
 

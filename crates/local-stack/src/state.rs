@@ -12,6 +12,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::getuid,
 };
+use tempfile::TempDir;
 
 use crate::Result;
 
@@ -73,6 +74,13 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// A state folder that goes with the value.
+pub fn temporary_folder() -> Result<TempDir> {
+    let folder = TempDir::with_prefix("stockyard-")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?; // PostgreSQL's user must pass through
+    Ok(folder)
 }
 
 /// Makes a folder that only PostgreSQL's user enters.

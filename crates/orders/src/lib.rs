@@ -20,9 +20,11 @@ pub use self::{config::Config, routes::Orders};
 /// # Errors
 /// When the database's settings cannot be used.
 pub fn start(config: Config, kit: &Kit) -> Result<Orders, StartError> {
-    let store = store::Store::connect(&config.database, kit)?;
+    let store = store::Store::connect(&config.database, config.lease, kit)?;
     let inventory = inventory::Inventory::new(config.inventory, Client::new(inventory::RESPONSE));
     let placing = Arc::new(placing::Placing::new(store, inventory, kit));
-    kit.tasks.spawn(worker::resume(Arc::clone(&placing), kit.shutdown.clone()));
+    let shutdown = || kit.shutdown.clone();
+    kit.tasks.spawn(worker::resume(Arc::clone(&placing), config.resume_interval, shutdown()));
+    kit.tasks.spawn(worker::forget(Arc::clone(&placing), config.idempotency_ttl, shutdown()));
     Ok(Orders::new(placing, kit))
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// How long placing waits for inventory: without prices it is then refused, without stock it is answered `pending`.
 /// Shorter than the lease, and than what the gateway waits.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Places and cancels orders.
 #[derive(Debug)]

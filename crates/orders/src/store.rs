@@ -2,6 +2,8 @@
 
 mod answers;
 
+use std::time::Duration;
+
 use service_kit::{
     BoxError, Kit, Problem,
     config::DatabaseConfig,
@@ -17,17 +19,8 @@ use crate::{
     error::Error,
 };
 
-const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "orders", sql: include_str!("../migrations/0001_orders.sql") },
-    Migration {
-        version: 2,
-        name: "attempts",
-        sql: include_str!("../migrations/0002_attempts.sql"),
-    },
-];
-
-/// How long one who works on an order has it alone; longer than any request.
-const LEASE: &str = "interval '15 seconds'";
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "orders", sql: include_str!("../migrations/0001_orders.sql") }];
 
 const COLUMNS: &str = r#"id, customer, status, lines, total_minor, currency,
     to_char(created_at AT TIME ZONE 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS created,
@@ -37,6 +30,8 @@ const COLUMNS: &str = r#"id, customer, status, lines, total_minor, currency,
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
+    /// Seconds for which one who works on an order has it alone.
+    lease: f64,
 }
 
 /// Was the key free?
@@ -50,8 +45,9 @@ pub enum Begun {
 
 impl Store {
     /// The store; the database is reached and migrated in the background.
-    pub fn connect(config: &DatabaseConfig, kit: &Kit) -> Result<Self, BoxError> {
-        Ok(Self { database: Database::connect(config, MIGRATIONS, kit)? })
+    pub fn connect(config: &DatabaseConfig, lease: Duration, kit: &Kit) -> Result<Self, BoxError> {
+        let database = Database::connect(config, MIGRATIONS, kit)?;
+        Ok(Self { database, lease: lease.as_secs_f64() })
     }
 
     /// Commits a new order under its key, with a lease.
@@ -66,12 +62,12 @@ impl Store {
     ) -> Result<Begun, Error> {
         let mut client = self.database.get().await?;
         let transaction = client.transaction().await?;
-        let insert = format!(
+        let insert =
             "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
-             VALUES ($1, $2, 'pending', $3, $4, $5, now() + {LEASE})"
-        );
+            VALUES ($1, $2, 'pending', $3, $4, $5, now() + make_interval(secs => $6))";
+        let (minor, currency) = (&total.minor, &total.currency);
         transaction
-            .execute(&insert, &[&id, &customer, &Json(lines), &total.minor, &total.currency])
+            .execute(insert, &[&id, &customer, &Json(lines), minor, currency, &self.lease])
             .await?;
         let insert = "INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         if transaction.execute(insert, &[&key, &fingerprint, &id]).await? == 0 {
@@ -92,11 +88,10 @@ impl Store {
     /// Marks an order as cancelled, its stock still to be given back; false when it was cancelled before.
     pub async fn cancel(&self, id: Uuid) -> Result<bool, Error> {
         let client = self.database.get().await?;
-        let update = format!(
-            "UPDATE orders SET status = 'cancelled', settled = false, updated_at = now(), lease_until = now() + {LEASE}
-             WHERE id = $1 AND status IN ('pending', 'confirmed')"
-        );
-        if client.execute(&update, &[&id]).await? == 1 {
+        let update = "UPDATE orders SET status = 'cancelled', settled = false, updated_at = now(),
+            lease_until = now() + make_interval(secs => $2)
+            WHERE id = $1 AND status IN ('pending', 'confirmed')";
+        if client.execute(update, &[&id, &self.lease]).await? == 1 {
             return Ok(true);
         }
         drop(client);
@@ -122,12 +117,12 @@ impl Store {
     pub async fn take_up(&self) -> Result<Option<Order>, Error> {
         let client = self.database.get().await?;
         let update = format!(
-            "UPDATE orders SET lease_until = now() + {LEASE} WHERE id =
+            "UPDATE orders SET lease_until = now() + make_interval(secs => $1) WHERE id =
                 (SELECT id FROM orders WHERE NOT settled AND lease_until < now()
                  ORDER BY lease_until LIMIT 1 FOR UPDATE SKIP LOCKED)
              RETURNING {COLUMNS}"
         );
-        Ok(client.query_opt(&update, &[]).await?.map(|row| order(&row)))
+        Ok(client.query_opt(&update, &[&self.lease]).await?.map(|row| order(&row)))
     }
 
     /// Ends a lease after a failed attempt: the next one comes after 1, 2, 4 ... 32 seconds.

@@ -13,14 +13,26 @@ use crate::{
     placing::Placing,
 };
 
-/// Between two rounds.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The longest time between two looks for answers that may be forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Resumes until the shutdown. Several replicas may: the lease gives each order to one.
-pub async fn resume(placing: Arc<Placing>, shutdown: CancellationToken) {
-    while shutdown.run_until_cancelled(sleep(PAUSE)).await.is_some() {
+pub async fn resume(placing: Arc<Placing>, interval: Duration, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
         if let Err(error) = round(&placing, &shutdown).instrument(info_span!("resume")).await {
             tracing::debug!(error = chain(&error), "cannot look for unfinished orders");
+        }
+    }
+}
+
+/// Forgets old answers to idempotency keys until the shutdown.
+pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: CancellationToken) {
+    let interval = FORGET_INTERVAL.min(ttl);
+    while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
+        match placing.store.forget_answers(ttl).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "forgot old answers"),
+            Err(error) => tracing::debug!(error = chain(&error), "cannot forget old answers"),
         }
     }
 }

@@ -68,9 +68,15 @@ impl<'a> Env<'a> {
         })
     }
 
-    /// A duration with its unit: `500ms`, `10s`, `5m`; the bare number only when it is 0.
+    /// A duration with its unit: `500ms`, `10s`, `5m`, `24h`; the bare number only when it is 0.
     pub fn duration(&mut self, name: &str, default: Duration) -> Duration {
-        self.parsed(name, default, "a duration with a unit, e.g. 500ms, 10s, 5m", duration)
+        self.parsed(name, default, "a duration with a unit, e.g. 500ms, 10s, 5m, 24h", duration)
+    }
+
+    /// A duration above 0, for what would spin without a pause.
+    pub fn interval(&mut self, name: &str, default: Duration) -> Duration {
+        let expected = "a duration above 0 with a unit, e.g. 500ms, 10s, 5m, 24h";
+        self.parsed(name, default, expected, |text| duration(text).filter(|pause| !pause.is_zero()))
     }
 
     /// A whole number of at least 1.
@@ -113,6 +119,11 @@ impl<'a> Env<'a> {
         })
     }
 
+    /// Tells of a fault that only shows when several settings are seen together.
+    pub fn fault(&mut self, fault: impl Into<String>) {
+        self.faults.push(fault.into());
+    }
+
     /// All faults, if there are any.
     pub fn finish(self) -> Result<(), ConfigError> {
         if self.faults.is_empty() { Ok(()) } else { Err(ConfigError { faults: self.faults }) }
@@ -129,6 +140,7 @@ fn duration(text: &str) -> Option<Duration> {
         "ms" => Some(Duration::from_millis(number)),
         "s" => Some(Duration::from_secs(number)),
         "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
         _ => None,
     }
 }
@@ -248,7 +260,7 @@ mod tests {
         let (_, faults) = with(&settings, KitConfig::read);
         assert_eq!(faults.len(), 5, "{faults:?}");
         assert!(faults.contains(
-            &"HEALTH_STALL=2 is not a duration with a unit, e.g. 500ms, 10s, 5m".to_owned()
+            &"HEALTH_STALL=2 is not a duration with a unit, e.g. 500ms, 10s, 5m, 24h".to_owned()
         ));
     }
 
@@ -259,6 +271,7 @@ mod tests {
             ("250ms", Some(250)),
             ("3s", Some(3000)),
             ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
             ("3", None),
             ("s", None),
             ("-1s", None),

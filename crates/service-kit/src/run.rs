@@ -263,7 +263,7 @@ impl<A: App> Pipeline<A> {
         let (status, duration) = (response.status().as_u16(), start.elapsed());
         span.record("http.response.status_code", status);
         self.kit.metrics.observe(method, template, status, duration);
-        let duration_ms = duration.as_secs_f64() * 1e3;
+        let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(method, route = template, status, duration_ms, trace_id, "request");
         response
     }

@@ -15,6 +15,7 @@ use crate::{
 /// What a move does to an item's row, with `l` the reservation's lines.
 const TAKE_OFF_SHELF: &str = "on_hand = on_hand - l.quantity, reserved = reserved - l.quantity";
 const GIVE_BACK: &str = "reserved = reserved - l.quantity";
+const NOTHING: &str = "reserved = reserved";
 const PUT_BACK_ON_SHELF: &str = "on_hand = on_hand + l.quantity";
 
 impl Store {
@@ -70,8 +71,9 @@ impl Store {
         client.execute(tombstone, &[&order_id]).await?;
         drop(client);
         match self.close(order_id, Status::Reserved, Status::Released, GIVE_BACK).await {
+            // Its stock is back already; but it must not be held anew.
             Err(Error::Closed(Status::Expired)) => {
-                Ok(Reservation { order_id, status: Status::Expired, lines: Vec::new() })
+                self.close(order_id, Status::Expired, Status::Released, NOTHING).await
             }
             result => result,
         }

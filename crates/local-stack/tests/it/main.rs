@@ -2,5 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod crash;
+mod keys;
+mod lists;
+mod model_orders;
+mod model_stock;
 mod orders;
+mod races;
 mod support;

@@ -2,14 +2,14 @@
 
 use futures_util::future::join_all;
 use hyper::Method;
-use local_stack::{Service, http};
+use local_stack::{Service, http, state::temporary_folder};
 use serde_json::Value;
 
-use crate::support::{get, item, order, place, start, state_folder};
+use crate::support::{get, item, order, place, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_confirmed_and_takes_stock_and_is_shown_and_counted() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let before = item(&stack, "NUT-M8").await;
     let reply = place(&stack, "one", order("NUT-M8", 3)).await;
@@ -38,7 +38,7 @@ async fn an_order_is_confirmed_and_takes_stock_and_is_shown_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_gives_one_order_and_the_same_answer() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let first = place(&stack, "key", order("ROPE-10", 1)).await;
     let again = place(&stack, "key", order("ROPE-10", 1)).await;
@@ -55,7 +55,7 @@ async fn a_key_gives_one_order_and_the_same_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_refused_and_nothing_is_held() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let reply = place(&stack, "much", order("PADLOCK-40", 76)).await;
     assert_eq!(reply.status, 409);
@@ -73,7 +73,7 @@ async fn what_is_not_there_is_refused_and_nothing_is_held() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_on_few_items_never_oversell() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let bodies = (0..50).map(|number| (format!("key-{number}"), order("PADLOCK-40", 2)));
     let replies = join_all(bodies.map(|(key, body)| {
@@ -90,7 +90,7 @@ async fn many_clients_on_few_items_never_oversell() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_order_gives_its_stock_back_once() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let placed = place(&stack, "key", order("LATCH-GATE", 20)).await;
     let url = format!("{}{}/cancel", stack.url(Service::Gateway), placed.header("location"));
@@ -107,7 +107,7 @@ async fn a_cancelled_order_gives_its_stock_back_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_the_state_and_leaves_no_process() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let mut stack = start(&state).await;
     let placed = place(&stack, "key", order("CHAIN-6", 1)).await;
     let processes = stack.process_ids();
@@ -124,7 +124,7 @@ async fn a_restart_keeps_the_state_and_leaves_no_process() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_start_at_once_migrate_and_share_the_stock() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let replicas = join_all((0..2).map(|_| stack.start_replica(Service::Inventory))).await;
     for replica in replicas {
@@ -142,7 +142,7 @@ async fn replicas_that_start_at_once_migrate_and_share_the_stock() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_paths_are_not_reachable_from_outside() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     for service in Service::ALL {
         for path in ["/metrics", "/info", "/faults"] {
@@ -158,7 +158,7 @@ async fn admin_paths_are_not_reachable_from_outside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_cannot_enter_the_other_database() {
-    let state = state_folder();
+    let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let url = stack.database_url("orders").replace("dbname=orders", "dbname=inventory");
     let refused = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map(drop).unwrap_err();

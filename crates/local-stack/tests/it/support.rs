@@ -1,6 +1,11 @@
 //! A stack of its own for each test.
 
-use std::{collections::BTreeMap, env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use hyper::Method;
 use local_stack::{
@@ -10,13 +15,8 @@ use local_stack::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// A folder that PostgreSQL's unprivileged user can reach too.
-pub(crate) fn state_folder() -> TempDir {
-    let folder = TempDir::with_prefix("stockyard-test-").unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
+use tokio::time::sleep;
+use uuid::Uuid;
 
 fn folder_of(variable: &str) -> PathBuf {
     let value = env::var(variable);
@@ -25,18 +25,30 @@ fn folder_of(variable: &str) -> PathBuf {
         .into()
 }
 
-/// Starts everything on that state, on free ports.
-pub(crate) async fn start(state: &TempDir) -> Stack {
-    let settings = Settings {
+/// The settings of a stack on that state, on free ports.
+pub(crate) fn settings(state: &Path) -> Settings {
+    Settings {
         programs: folder_of("STOCKYARD_BIN_DIR"),
         postgres: folder_of("STOCKYARD_POSTGRES_DIR"),
         prometheus: None,
-        state: state.path().to_owned(),
+        state: state.to_owned(),
         ports: Ports::any(),
         durable: false,
         echo: false,
         environment: BTreeMap::new(),
-    };
+    }
+}
+
+/// Starts everything on that state.
+pub(crate) async fn start(state: &TempDir) -> Stack {
+    start_with(state, &[]).await
+}
+
+/// Starts everything on that state, the services with further settings.
+pub(crate) async fn start_with(state: &TempDir, environment: &[(&str, &str)]) -> Stack {
+    let mut settings = settings(state.path());
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    settings.environment = environment.iter().map(owned).collect();
     Stack::start(settings).await.unwrap()
 }
 
@@ -60,4 +72,27 @@ pub(crate) async fn item(stack: &Stack, sku: &str) -> Value {
 /// A GET through the gateway.
 pub(crate) async fn get(stack: &Stack, path: &str) -> Reply {
     http::get(&format!("{}{path}", stack.url(Service::Gateway))).await.unwrap()
+}
+
+/// Holds stock for an order at inventory itself, for so many seconds.
+pub(crate) async fn reserve(
+    inventory: &str,
+    order: Uuid,
+    sku: &str,
+    quantity: i64,
+    seconds: u32,
+) -> Reply {
+    let lines = [json!({"sku": sku, "quantity": quantity})];
+    let body = json!({"lines": lines, "ttl_seconds": seconds}).to_string();
+    let url = format!("{inventory}/v1/reservations/{order}");
+    http::send(Method::PUT, &url, &[("content-type", "application/json")], body).await.unwrap()
+}
+
+/// Waits until a condition holds.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

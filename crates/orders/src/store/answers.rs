@@ -1,5 +1,7 @@
 //! The answers to idempotency keys, kept and given again.
 
+use std::time::Duration;
+
 use hyper::{
     StatusCode,
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
@@ -80,6 +82,15 @@ impl Store {
             .execute(update, &[&id, &status, &answer.content_type, &answer.location, &answer.body])
             .await?;
         Ok(())
+    }
+
+    /// Forgets answers that are older than `age`; a key with unfinished work is kept. Then the keys are free again.
+    pub async fn forget_answers(&self, age: Duration) -> Result<u64, Error> {
+        let client = self.database.get().await?;
+        let delete =
+            "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)
+            AND status IS NOT NULL";
+        Ok(client.execute(delete, &[&age.as_secs_f64()]).await?)
     }
 
     /// The order of a key that exists.

@@ -1,0 +1,108 @@
+//! Idempotency keys over time, and orders that somebody left unfinished.
+
+use local_stack::{Service, laws::Databases, state::temporary_folder};
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use crate::support::{get, item, order, place, reserve, start, start_with, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_free_again_after_its_time_and_not_before() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("IDEMPOTENCY_TTL", "1s")]).await;
+    let first = place(&stack, "key", order("ROPE-10", 1)).await.json();
+    assert_eq!(place(&stack, "key", order("ROPE-10", 1)).await.json(), first);
+    let databases = Databases::connect(&stack).await.unwrap();
+    let count = "SELECT count(*) FROM idempotency_keys";
+    until("the answer is forgotten", || async {
+        databases.orders.query_one(count, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+    let second = place(&stack, "key", order("ROPE-10", 2)).await.json();
+    assert_eq!(second["status"], "confirmed");
+    assert_ne!(second["id"], first["id"]);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_reservation_gives_its_stock_back_and_is_not_held_anew_once_released() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("SWEEP_INTERVAL", "20ms")]).await;
+    let (inventory, id) = (stack.url(Service::Inventory), Uuid::now_v7());
+    assert_eq!(reserve(inventory, id, "CHAIN-6", 5, 1).await.status, 201);
+    assert_eq!(item(&stack, "CHAIN-6").await["reserved"], 5);
+    until("the reservation has expired", || async {
+        item(&stack, "CHAIN-6").await["reserved"] == 0
+    })
+    .await;
+    let url = format!("{inventory}/v1/reservations/{id}/release");
+    let released = local_stack::http::send(hyper::Method::POST, &url, &[], "").await.unwrap();
+    assert_eq!(
+        (released.status.as_u16(), released.json()["status"].as_str()),
+        (200, Some("released"))
+    );
+    // A request that was long under way, for an order that was cancelled meanwhile.
+    assert_eq!(
+        reserve(inventory, id, "CHAIN-6", 5, 1).await.json()["type"],
+        "/problems/reservation-closed"
+    );
+    assert_eq!(item(&stack, "CHAIN-6").await["reserved"], 0);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_stays_pending_while_inventory_is_away_and_is_finished_afterwards() {
+    let state = temporary_folder().unwrap();
+    let settings = [("ORDER_LEASE", "6s"), ("RESUME_INTERVAL", "50ms")];
+    let mut stack = start_with(&state, &settings).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    // As a crash between the commit of order and key and the call to inventory leaves it.
+    let placed = place(&stack, "key", order("CHAIN-6", 2)).await.json();
+    let copy =
+        "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
+        SELECT $1, customer, 'pending', lines, total_minor, currency, now() FROM orders";
+    let left: Uuid = Uuid::now_v7();
+    stack.end(Service::Inventory, Signal::KILL).await.unwrap();
+    databases.orders.execute(copy, &[&left]).await.unwrap();
+    let path = format!("/api/v1/orders/{left}");
+    until("the worker has tried in vain", || async {
+        let attempts = "SELECT attempts FROM orders WHERE id = $1";
+        databases.orders.query_one(attempts, &[&left]).await.unwrap().get::<_, i32>(0) > 0
+    })
+    .await;
+    assert_eq!(get(&stack, &path).await.json()["status"], "pending");
+    // A new order has no price now: it is refused, and its key is not used up.
+    assert_eq!(place(&stack, "other", order("CHAIN-6", 1)).await.status, 503);
+    stack.start_service(Service::Inventory).await.unwrap();
+    stack.await_ready().await.unwrap();
+    until("the order is finished", || async {
+        get(&stack, &path).await.json()["status"] == "confirmed"
+    })
+    .await;
+    assert_eq!(place(&stack, "other", order("CHAIN-6", 1)).await.status, 201);
+    let on_hand = item(&stack, "CHAIN-6").await["on_hand"].as_i64().unwrap();
+    assert_eq!(on_hand, 800 - 2 - 2 - 1, "{placed}");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_refuses_illegal_moves_of_an_order() {
+    let state = temporary_folder().unwrap();
+    let stack = start(&state).await;
+    place(&stack, "key", order("CHAIN-6", 1)).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    let statuses = ["pending", "confirmed", "rejected", "cancelled"];
+    for from in statuses {
+        for to in statuses {
+            let id = Uuid::now_v7();
+            let insert = "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until, settled)
+                SELECT $1, customer, $2, lines, total_minor, currency, now(), true FROM orders LIMIT 1";
+            databases.orders.execute(insert, &[&id, &from]).await.unwrap();
+            let update = "UPDATE orders SET status = $2 WHERE id = $1";
+            let moved = databases.orders.execute(update, &[&id, &to]).await;
+            let legal = from == to || from == "pending" || (from, to) == ("confirmed", "cancelled");
+            assert_eq!(moved.is_ok(), legal, "{from} to {to}");
+        }
+    }
+    stack.stop().await.unwrap();
+}
