@@ -130,12 +130,14 @@ fn state(part: &Part) -> (&'static str, &'static str) {
 }
 
 fn build(part: &Part) -> String {
-    part.build.as_ref().map_or_else(
-        || "build not known".to_owned(),
-        |build| {
-            format!("version {}, revision {}", string(build, "version"), string(build, "revision"))
-        },
-    )
+    let Some(build) = &part.build else { return "build not known".to_owned() };
+    let text =
+        format!("version {}, revision {}", string(build, "version"), string(build, "revision"));
+    match build["faults"].as_array().map_or(0, Vec::len) {
+        0 => text,
+        1 => format!("{text}; a fault on purpose"),
+        count => format!("{text}; {count} faults on purpose"),
+    }
 }
 
 fn orders(list: Option<&Value>) -> String {

@@ -51,17 +51,17 @@ pub enum Route {
 impl Gateway {
     /// The gateway before these services.
     pub fn new(config: &Config, kit: &Kit) -> Self {
-        let client = Client::new(PASS_WITHIN);
         // A service that reads a body to its end must have time left to answer.
         let body_within = kit.config.body_timeout.min(PASS_WITHIN / 2);
         let upstream = |name, base: &hyper::Uri| {
-            Upstream::new(name, base.clone(), client.clone(), body_within)
+            let client = Client::new(name, PASS_WITHIN, &kit.metrics);
+            Upstream::new(name, base.clone(), client, body_within)
         };
         Self {
             orders: upstream("orders", &config.orders),
             inventory: upstream("inventory", &config.inventory),
             config: config.clone(),
-            probes: Client::new(topology::WITHIN),
+            probes: Client::unguarded(topology::WITHIN),
             kit: kit.clone(),
         }
     }

@@ -43,6 +43,7 @@ pub fn own(kit: &Kit) -> Part {
         "version": IDENTITY.version,
         "revision": IDENTITY.revision,
         "environment": kit.config.environment,
+        "faults": kit.faults.shown(),
     });
     Part {
         name: IDENTITY.name,
@@ -115,8 +116,8 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
 
 async fn get(client: &Client, base: &Uri, path: &str) -> Answer {
     let request = Request::get(format!("{base}{path}")).body(Full::default()).ok()?;
-    let response = client
-        .send(request)
+    // Boxed: the page asks many things at once, and would carry the room for all.
+    let response = Box::pin(client.send(request))
         .inspect_err(|error| tracing::debug!(%error, path, "a part does not answer"))
         .await
         .ok()?;

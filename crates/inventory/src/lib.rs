@@ -26,5 +26,7 @@ pub fn start(config: &Config, kit: &Kit) -> Result<Inventory, StartError> {
         ));
     }
     kit.tasks.spawn(worker::sweep(store.clone(), config.sweep_interval, kit.shutdown.clone()));
+    let registry = kit.metrics.registry.clone();
+    kit.tasks.spawn(worker::measure(store.clone(), registry, kit.shutdown.clone()));
     Ok(Inventory::new(store, kit))
 }

@@ -9,6 +9,7 @@ use service_kit::{
     input::Page,
 };
 use tokio_postgres::Row;
+use tracing::instrument;
 
 use crate::{
     domain::{Item, ItemInput, Money},
@@ -26,6 +27,17 @@ pub struct Store {
     database: Database,
 }
 
+/// Sums over all items.
+#[derive(Debug, Clone, Copy)]
+pub struct Sums {
+    /// Units on the shelf.
+    pub on_hand: i64,
+    /// Of these, held for orders.
+    pub reserved: i64,
+    /// Reservations that hold them.
+    pub open_reservations: i64,
+}
+
 impl Store {
     /// The store; the database is reached and migrated in the background.
     pub fn connect(config: &DatabaseConfig, kit: &Kit) -> Result<Self, BoxError> {
@@ -33,6 +45,7 @@ impl Store {
     }
 
     /// One item.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn item(&self, sku: &str) -> Result<Item, Error> {
         let client = self.database.get().await?;
         let statement =
@@ -42,6 +55,7 @@ impl Store {
     }
 
     /// A page of items by SKU, with one more than asked for where there is one.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn items(&self, page: &Page) -> Result<Vec<Item>, DatabaseError> {
         let client = self.database.get().await?;
         let sql = format!("SELECT {COLUMNS} FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
@@ -52,6 +66,7 @@ impl Store {
     }
 
     /// Makes or changes an item; true when it is new.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn put_item(
         &self,
         sku: &str,
@@ -70,6 +85,7 @@ impl Store {
     }
 
     /// Stock arrives, once for each key.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<Item, Error> {
         let mut client = self.database.get().await?;
         let transaction = client.transaction().await?;
@@ -90,7 +106,18 @@ impl Store {
         Ok(item(&row))
     }
 
+    /// The sums of all items' stock, and how many reservations are open.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
+    pub async fn sums(&self) -> Result<Sums, DatabaseError> {
+        let client = self.database.get().await?;
+        let sql = "SELECT coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
+            (SELECT count(*) FROM reservations WHERE status = 'reserved') FROM items";
+        let row = client.query_one(sql, &[]).await?;
+        Ok(Sums { on_hand: row.get(0), reserved: row.get(1), open_reservations: row.get(2) })
+    }
+
     /// Puts items with their first stock into a store that has none; several replicas may try at once.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn fill_if_empty(&self, items: &[(&str, ItemInput, i64)]) -> Result<(), Error> {
         let mut client = self.database.get().await?;
         let transaction = client.transaction().await?;

@@ -31,8 +31,31 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Postgres {
     child: Child,
-    socket_folder: PathBuf,
+    server: Server,
     _short_folder: Option<TempDir>,
+}
+
+/// What the server is started with.
+#[derive(Debug)]
+struct Server {
+    programs: PathBuf,
+    data: PathBuf,
+    socket_folder: PathBuf,
+    durable: bool,
+}
+
+impl Server {
+    fn spawn(&self) -> Result<Child> {
+        let mut command = program(&self.programs, "postgres");
+        command.arg("-D").arg(&self.data);
+        command.arg("-c").arg(format!("unix_socket_directories={}", self.socket_folder.display()));
+        let mut settings = vec!["listen_addresses=", "timezone=UTC0", "log_timezone=UTC0"];
+        if !self.durable {
+            settings.extend(["fsync=off", "full_page_writes=off"]);
+        }
+        command.args(settings.into_iter().flat_map(|setting| ["-c", setting]));
+        Child::spawn("postgresql", command, false)
+    }
 }
 
 impl Postgres {
@@ -44,21 +67,9 @@ impl Postgres {
             initialise(programs, &data).await?;
         }
         let (socket_folder, short_folder) = socket_folder(state)?;
-        let mut command = program(programs, "postgres");
-        command.arg("-D").arg(&data).args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "timezone=UTC0",
-            "-c",
-            "log_timezone=UTC0",
-        ]);
-        command.arg("-c").arg(format!("unix_socket_directories={}", socket_folder.display()));
-        if !durable {
-            command.args(["-c", "fsync=off", "-c", "full_page_writes=off"]);
-        }
-        let child = Child::spawn("postgresql", command, false)?;
-        let mut postgres = Self { child, socket_folder, _short_folder: short_folder };
+        let server = Server { programs: programs.to_owned(), data, socket_folder, durable };
+        let child = server.spawn()?;
+        let mut postgres = Self { child, server, _short_folder: short_folder };
         let admin = postgres.await_ready().await?;
         for owner in OWNERS {
             make_database(&admin, owner).await?;
@@ -68,12 +79,24 @@ impl Postgres {
 
     /// The connection string of a role and its database.
     pub fn url(&self, role: &str) -> String {
-        format!("host={} user={role} dbname={role}", self.socket_folder.display())
+        format!("host={} user={role} dbname={role}", self.server.socket_folder.display())
     }
 
     /// The server's process.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// Ends it as a crash does: nothing is written, and the next start recovers.
+    pub async fn crash(&mut self) -> Result<()> {
+        self.child.stop(Signal::QUIT, STOP_WITHIN).await?;
+        Ok(())
+    }
+
+    /// Starts it again after its end.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.child = self.server.spawn()?;
+        self.await_ready().await.map(drop)
     }
 
     /// Stops it: open connections are ended, all is written.
@@ -83,7 +106,8 @@ impl Postgres {
     }
 
     async fn await_ready(&mut self) -> Result<Client> {
-        let url = format!("host={} user=postgres dbname=postgres", self.socket_folder.display());
+        let url =
+            format!("host={} user=postgres dbname=postgres", self.server.socket_folder.display());
         let start = Instant::now();
         loop {
             match tokio_postgres::connect(&url, NoTls).await {

@@ -157,6 +157,16 @@ impl Stack {
         running.child.stop(signal, DRAIN_WITHIN).await
     }
 
+    /// The private PostgreSQL.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        &mut self.postgres
+    }
+
+    /// A running service.
+    pub fn running(&mut self, service: Service) -> Option<&mut Running> {
+        self.services.get_mut(service.name())
+    }
+
     /// The process ids of all parts.
     pub fn process_ids(&mut self) -> Vec<u32> {
         let services =

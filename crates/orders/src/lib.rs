@@ -21,10 +21,13 @@ pub use self::{config::Config, routes::Orders};
 /// When the database's settings cannot be used.
 pub fn start(config: Config, kit: &Kit) -> Result<Orders, StartError> {
     let store = store::Store::connect(&config.database, config.lease, kit)?;
-    let inventory = inventory::Inventory::new(config.inventory, Client::new(inventory::RESPONSE));
+    let client = Client::new("inventory", inventory::RESPONSE, &kit.metrics);
+    let inventory = inventory::Inventory::new(config.inventory, client);
     let placing = Arc::new(placing::Placing::new(store, inventory, kit));
     let shutdown = || kit.shutdown.clone();
     kit.tasks.spawn(worker::resume(Arc::clone(&placing), config.resume_interval, shutdown()));
     kit.tasks.spawn(worker::forget(Arc::clone(&placing), config.idempotency_ttl, shutdown()));
+    let registry = kit.metrics.registry.clone();
+    kit.tasks.spawn(worker::measure(Arc::clone(&placing), registry, shutdown()));
     Ok(Orders::new(placing, kit))
 }

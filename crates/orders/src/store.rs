@@ -11,6 +11,7 @@ use service_kit::{
     input::Page,
 };
 use tokio_postgres::{Row, types::Json};
+use tracing::instrument;
 use uuid::Uuid;
 
 pub use self::answers::Answer;
@@ -51,6 +52,7 @@ impl Store {
     }
 
     /// Commits a new order under its key, with a lease.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn begin(
         &self,
         key: &str,
@@ -78,6 +80,7 @@ impl Store {
     }
 
     /// Moves a pending order to its end; false when it is not pending any more.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn finish(&self, id: Uuid, status: Status) -> Result<bool, Error> {
         let client = self.database.get().await?;
         let update = "UPDATE orders SET status = $2, settled = true, updated_at = now()
@@ -86,6 +89,7 @@ impl Store {
     }
 
     /// Marks an order as cancelled, its stock still to be given back; false when it was cancelled before.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn cancel(&self, id: Uuid) -> Result<bool, Error> {
         let client = self.database.get().await?;
         let update = "UPDATE orders SET status = 'cancelled', settled = false, updated_at = now(),
@@ -102,6 +106,7 @@ impl Store {
     }
 
     /// Nothing is left to do for a cancelled order.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn settled(&self, id: Uuid) -> Result<(), Error> {
         let client = self.database.get().await?;
         client
@@ -114,6 +119,7 @@ impl Store {
     }
 
     /// Takes up one order that somebody left unfinished, with a new lease.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn take_up(&self) -> Result<Option<Order>, Error> {
         let client = self.database.get().await?;
         let update = format!(
@@ -126,6 +132,7 @@ impl Store {
     }
 
     /// Ends a lease after a failed attempt: the next one comes after 1, 2, 4 ... 32 seconds.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn postpone(&self, id: Uuid) -> Result<(), Error> {
         let client = self.database.get().await?;
         let update = "UPDATE orders SET attempts = attempts + 1,
@@ -135,7 +142,19 @@ impl Store {
         Ok(())
     }
 
+    /// How many orders something is left to do for, and how many seconds ago the oldest of them changed.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
+    pub async fn unsettled(&self) -> Result<(i64, f64), DatabaseError> {
+        let client = self.database.get().await?;
+        let sql =
+            "SELECT count(*), coalesce(extract(epoch FROM now() - min(updated_at)), 0)::float8
+            FROM orders WHERE NOT settled";
+        let row = client.query_one(sql, &[]).await?;
+        Ok((row.get(0), row.get(1)))
+    }
+
     /// One order.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn order(&self, id: Uuid) -> Result<Order, Error> {
         let client = self.database.get().await?;
         let statement =
@@ -144,6 +163,7 @@ impl Store {
     }
 
     /// A page of orders, the newest first, with one more than asked for where there is one.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn orders(
         &self,
         size: i64,

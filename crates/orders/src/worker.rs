@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service_kit::database::chain;
+use prometheus::{Gauge, IntGauge, Registry};
+use service_kit::{database::chain, metrics::register};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
@@ -13,6 +14,8 @@ use crate::{
     placing::Placing,
 };
 
+/// Between two looks at what is unsettled.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest time between two looks for answers that may be forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -21,6 +24,27 @@ pub async fn resume(placing: Arc<Placing>, interval: Duration, shutdown: Cancell
     while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
         if let Err(error) = round(&placing, &shutdown).instrument(info_span!("resume")).await {
             tracing::debug!(error = chain(&error), "cannot look for unfinished orders");
+        }
+    }
+}
+
+/// Shows `orders_unsettled` and `orders_oldest_unsettled_seconds` until the shutdown. All replicas show the same: take the
+/// maximum, not the sum.
+pub async fn measure(placing: Arc<Placing>, registry: Registry, shutdown: CancellationToken) {
+    let unsettled = IntGauge::new("orders_unsettled", "Orders that something is left to do for");
+    let oldest = Gauge::new("orders_oldest_unsettled_seconds", "How long the oldest of them waits");
+    let unsettled = register(&registry, unsettled.expect("the name is valid"));
+    let oldest = register(&registry, oldest.expect("the name is valid"));
+    loop {
+        match placing.store.unsettled().await {
+            Ok((count, seconds)) => {
+                unsettled.set(count);
+                oldest.set(seconds);
+            }
+            Err(error) => tracing::debug!(error = chain(&error), "cannot read what is unsettled"),
+        }
+        if shutdown.run_until_cancelled(sleep(MEASURE_INTERVAL)).await.is_none() {
+            return;
         }
     }
 }

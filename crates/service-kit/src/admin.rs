@@ -15,8 +15,12 @@ use crate::{
 };
 
 /// Its own bounds: probes and a scraper, no more.
-const LIMITS: Limits =
-    Limits { connections: 64, header: Duration::from_secs(30), grace: Duration::from_millis(500) };
+const LIMITS: Limits = Limits {
+    connections: 64,
+    header: Duration::from_secs(30),
+    write: Duration::from_secs(30),
+    grace: Duration::from_millis(500),
+};
 
 /// A running admin listener.
 #[derive(Debug)]
@@ -71,9 +75,12 @@ async fn serve(
         }
     };
     let _starter_is_gone = report.send(Ok(bound.local_addr()));
-    let handler = move |request: crate::Request, _| {
-        let answer = pages.admin(request.method(), request.uri().path());
-        std::future::ready(answer.unwrap_or_else(|problem| problem.into_response("")))
+    let handler = move |request, _| {
+        let pages = pages.clone();
+        async move {
+            let answer = pages.admin(request).await;
+            Ok(answer.unwrap_or_else(|problem| problem.into_response("")))
+        }
     };
     bound.run(LIMITS, handler, stopped).await;
 }

@@ -170,18 +170,22 @@ pub struct KitConfig {
     pub header_timeout: Duration,
     /// `BODY_TIMEOUT`: to read a request's body.
     pub body_timeout: Duration,
+    /// `WRITE_TIMEOUT`: for a client to take what it was sent; then the connection is closed.
+    pub write_timeout: Duration,
     /// `REQUEST_TIMEOUT`: for the handler; then 503.
     pub request_timeout: Duration,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`: the collector, OTLP over HTTP; without it no span leaves.
     pub otlp_endpoint: Option<Uri>,
     /// `TRACE_RATIO`: the share of traces begun here that are sampled.
     pub trace_ratio: f64,
+    /// `FAULTS`: can faults be set on the admin listener? Never in production.
+    pub faults: bool,
 }
 
 impl KitConfig {
     /// Reads them.
     pub fn read(env: &mut Env<'_>) -> Self {
-        Self {
+        let config = Self {
             listen: env.address("LISTEN", ([0, 0, 0, 0], 8080).into()),
             admin_listen: env.address("ADMIN_LISTEN", ([0, 0, 0, 0], 9090).into()),
             log: env.string("LOG", "info"),
@@ -193,10 +197,16 @@ impl KitConfig {
             max_in_flight: env.number("MAX_IN_FLIGHT", 256),
             header_timeout: env.duration("HEADER_TIMEOUT", Duration::from_secs(30)),
             body_timeout: env.duration("BODY_TIMEOUT", Duration::from_secs(10)),
+            write_timeout: env.interval("WRITE_TIMEOUT", Duration::from_secs(30)),
             request_timeout: env.duration("REQUEST_TIMEOUT", Duration::from_secs(10)),
             otlp_endpoint: env.uri("OTEL_EXPORTER_OTLP_ENDPOINT"),
             trace_ratio: env.ratio("TRACE_RATIO", 0.01),
+            faults: env.flag("FAULTS", false),
+        };
+        if config.faults && config.environment == "production" {
+            env.fault("FAULTS=on is refused with ENVIRONMENT=production");
         }
+        config
     }
 }
 
@@ -262,6 +272,15 @@ mod tests {
         assert!(faults.contains(
             &"HEALTH_STALL=2 is not a duration with a unit, e.g. 500ms, 10s, 5m, 24h".to_owned()
         ));
+    }
+
+    #[test]
+    fn production_starts_without_faults_only() {
+        let with_faults = |environment| {
+            with(&[("FAULTS", "on"), ("ENVIRONMENT", environment)], KitConfig::read).1
+        };
+        assert_eq!(with_faults("staging"), Vec::<String>::new());
+        assert_eq!(with_faults("production"), ["FAULTS=on is refused with ENVIRONMENT=production"]);
     }
 
     #[test]

@@ -3,12 +3,17 @@
 use std::{fs, time::Duration};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
+use prometheus::{
+    IntCounter, IntGaugeVec, Opts,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 use tokio::time::sleep;
 use tokio_postgres::{NoTls, error::SqlState};
 
-use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch};
+use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch, metrics::register};
 
 /// The lock that one replica holds while it migrates; any constant, the same in all.
 const MIGRATION_LOCK: i64 = 0x0053_746f_636b;
@@ -30,6 +35,8 @@ pub struct Migration {
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
+    /// `database_pool_timeouts_total`: requests for a connection that none was free for in time.
+    timeouts: IntCounter,
 }
 
 /// Why a statement gave no result.
@@ -90,7 +97,14 @@ impl Database {
             .recycle_timeout(Some(config.wait))
             .runtime(Runtime::Tokio1)
             .build()?;
-        let database = Self { pool };
+        let timeouts = IntCounter::new(
+            "database_pool_timeouts_total",
+            "Requests for a connection that none was free for in time",
+        );
+        let timeouts = register(&kit.metrics.registry, timeouts.expect("the name is valid"));
+        let shown = PoolMetrics::new(pool.clone());
+        kit.metrics.registry.register(Box::new(shown)).map_err(BoxError::from)?;
+        let database = Self { pool, timeouts };
         let migrated =
             database.clone().migrate_until_done(migrations, kit.readiness.latch("database"));
         let stopped = kit.shutdown.clone().cancelled_owned();
@@ -105,7 +119,12 @@ impl Database {
 
     /// A connection from the pool.
     pub async fn get(&self) -> Result<Object, DatabaseError> {
-        Ok(self.pool.get().await?)
+        self.pool.get().await.map_err(|error| {
+            if matches!(error, PoolError::Timeout(TimeoutType::Wait)) {
+                self.timeouts.inc();
+            }
+            error.into()
+        })
     }
 
     async fn migrate_until_done(self, migrations: &'static [Migration], latch: Latch) {
@@ -140,6 +159,38 @@ impl Database {
             );
         }
         Ok(transaction.commit().await?)
+    }
+}
+
+/// `database_pool_connections{state}`: idle, `in_use`, and waiting (requests for one); read when they are scraped.
+struct PoolMetrics {
+    pool: Pool,
+    connections: IntGaugeVec,
+}
+
+impl PoolMetrics {
+    fn new(pool: Pool) -> Self {
+        let opts = Opts::new("database_pool_connections", "Connections, and who waits for one");
+        let connections = IntGaugeVec::new(opts, &["state"]).expect("the options are valid");
+        Self { pool, connections }
+    }
+}
+
+impl Collector for PoolMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.connections.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let status = self.pool.status();
+        let set = |state: &str, count: usize| {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.connections.with_label_values(&[state]).set(count);
+        };
+        set("idle", status.available);
+        set("in_use", status.size.saturating_sub(status.available));
+        set("waiting", status.waiting);
+        self.connections.collect()
     }
 }
 

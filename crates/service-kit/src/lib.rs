@@ -9,6 +9,8 @@ pub mod body;
 pub mod client;
 pub mod config;
 pub mod database;
+pub mod deadline;
+pub mod faults;
 pub mod health;
 pub mod input;
 pub mod metrics;

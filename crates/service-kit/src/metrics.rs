@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry, TextEncoder,
-    core::Collector,
+    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
-use crate::Identity;
+use crate::{Identity, client::UpstreamMetrics};
 
 /// Bucket bounds in seconds: fine below a millisecond, where such services answer.
 const SECONDS: &[f64] = &[
@@ -24,6 +24,10 @@ pub struct Metrics {
     duration: HistogramVec,
     /// `http_requests_in_flight`: requests at work.
     pub in_flight: IntGauge,
+    /// `faults_injected_total{kind}`: faults on purpose.
+    pub(crate) faults: IntCounterVec,
+    /// Of the calls to other services.
+    pub(crate) upstreams: UpstreamMetrics,
     /// `http_requests_shed_total`: requests answered 503 because too many were at work.
     pub shed: IntCounter,
 }
@@ -50,12 +54,16 @@ impl Metrics {
             "Requests refused because too many were at work",
         )
         .expect("the name is valid");
+        let faults = Opts::new("faults_injected_total", "Faults on purpose, by kind");
+        let faults = IntCounterVec::new(faults, &["kind"]).expect("the options are valid");
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect("registered once");
         Self {
             duration: register(&registry, duration),
             in_flight: register(&registry, in_flight),
             shed: register(&registry, shed),
+            faults: register(&registry, faults),
+            upstreams: UpstreamMetrics::new(&registry),
             registry,
         }
     }

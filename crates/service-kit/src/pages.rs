@@ -4,7 +4,8 @@ use hyper::{Method, StatusCode};
 use serde_json::json;
 
 use crate::{
-    Identity, Problem, Response, body,
+    Identity, Problem, Request, Response, body,
+    faults::Faults,
     health::{Heartbeat, Readiness},
     metrics::Metrics,
 };
@@ -22,6 +23,8 @@ pub struct Pages {
     pub readiness: Readiness,
     /// Metrics.
     pub metrics: Metrics,
+    /// Faults on purpose.
+    pub faults: Faults,
 }
 
 impl Pages {
@@ -35,10 +38,14 @@ impl Pages {
     }
 
     /// Any page of the admin listener.
-    pub fn admin(&self, method: &Method, path: &str) -> Result<Response, Problem> {
+    pub async fn admin(&self, request: Request) -> Result<Response, Problem> {
+        let (method, path) = (request.method(), request.uri().path());
+        if path == "/faults" {
+            return self.faults.answer(request).await;
+        }
         if !matches!(path, "/health" | "/ready" | "/metrics" | "/info") {
             return Err(Problem::not_found(
-                "the admin listener has /health, /ready, /metrics and /info",
+                "the admin listener has /health, /ready, /metrics, /info and, with FAULTS=on, /faults",
             ));
         }
         if !matches!(*method, Method::GET | Method::HEAD) {
@@ -76,7 +83,13 @@ impl Pages {
 
     fn info(&self) -> Response {
         let Identity { name, version, revision } = self.identity;
-        let facts = json!({"name": name, "version": version, "revision": revision, "environment": self.environment});
+        let facts = json!({
+            "name": name,
+            "version": version,
+            "revision": revision,
+            "environment": self.environment,
+            "faults": self.faults.shown(),
+        });
         body::json(StatusCode::OK, &facts)
     }
 }

@@ -1,5 +1,7 @@
 //! Errors as a client sees them: problem details by RFC 9457, with what only the log may know kept apart.
 
+use std::time::Duration;
+
 use hyper::{
     StatusCode,
     header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
@@ -113,9 +115,20 @@ impl Problem {
 
     /// 503 with `Retry-After: 1`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::unavailable_for(detail, Duration::from_secs(1))
+    }
+
+    /// 503 that asks to come again after a time, rounded up to seconds.
+    pub fn unavailable_for(detail: impl Into<String>, time: Duration) -> Self {
+        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now")
             .detail(detail)
-            .header(RETRY_AFTER, HeaderValue::from_static("1"))
+            .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// 504: the one who asked waits no longer.
+    pub fn deadline_exceeded() -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The caller's time was over")
     }
 
     /// 500 with a fixed text; the cause goes to the log.

@@ -21,6 +21,8 @@ use tracing::{Instrument, Span, field, info_span};
 use crate::{
     App, BoxError, ConfigError, KitConfig, Problem, Request, Response,
     admin::Admin,
+    deadline,
+    faults::{Dropped, Faults},
     health::{Heartbeat, Readiness},
     metrics::Metrics,
     pages::Pages,
@@ -48,6 +50,8 @@ pub struct Kit {
     pub metrics: Metrics,
     /// Readiness; a part that is not initialised holds a latch.
     pub readiness: Readiness,
+    /// Faults on purpose.
+    pub faults: Faults,
     /// Tasks that the shutdown waits for.
     pub tasks: TaskTracker,
     /// Cancelled when the drain begins: workers stop.
@@ -109,8 +113,11 @@ async fn serve<A: App>(
     start: impl FnOnce(&Kit) -> Result<A, StartError>,
 ) -> Result<ExitCode, StartError> {
     let signals = Signals::new().map_err(|error| StartError::Other(error.into()))?;
+    let metrics = Metrics::new(identity);
+    let faults = Faults::new(config.faults, metrics.faults.clone(), runtime::Handle::current());
     let kit = Kit {
-        metrics: Metrics::new(identity),
+        metrics,
+        faults,
         readiness: Readiness::default(),
         tasks: TaskTracker::new(),
         shutdown: CancellationToken::new(),
@@ -128,6 +135,7 @@ async fn serve<A: App>(
         heartbeat: Heartbeat::new(config.health_stall),
         readiness: kit.readiness.clone(),
         metrics: kit.metrics.clone(),
+        faults: kit.faults.clone(),
     };
     tokio::spawn(pages.heartbeat.clone().beat());
     let admin = Admin::start(config.admin_listen, pages.clone())
@@ -164,6 +172,7 @@ async fn drain<A: App>(
     let limits = Limits {
         connections: config.max_connections,
         header: config.header_timeout,
+        write: config.write_timeout,
         grace: config.shutdown_grace,
     };
     let handler = move |request, _peer| Arc::clone(&pipeline).answer(request);
@@ -226,9 +235,9 @@ impl<A: App> Pipeline<A> {
         Arc::new(Self { app, pages, kit: kit.clone(), permits })
     }
 
-    async fn answer(self: Arc<Self>, request: Request) -> Response {
+    async fn answer(self: Arc<Self>, request: Request) -> Result<Response, Dropped> {
         if let Some(response) = self.pages.probe(request.uri().path()) {
-            return response;
+            return Ok(response);
         }
         let start = Instant::now();
         let method = label(request.method());
@@ -242,11 +251,14 @@ impl<A: App> Pipeline<A> {
             http.request.method = method,
             http.route = template,
             http.response.status_code = field::Empty,
+            fault = field::Empty,
         );
         telemetry::continue_trace(&span, request.headers());
         let trace_id = telemetry::trace_id(&span);
         let result = match routed {
-            Ok((route, _)) => self.admitted(route, request).instrument(span.clone()).await,
+            Ok((route, _)) => {
+                self.admitted(route, template, request).instrument(span.clone()).await?
+            }
             Err(problem) => Err(problem),
         };
         let response = result.unwrap_or_else(|problem| {
@@ -265,34 +277,51 @@ impl<A: App> Pipeline<A> {
         self.kit.metrics.observe(method, template, status, duration);
         let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(method, route = template, status, duration_ms, trace_id, "request");
-        response
+        Ok(response)
     }
 
     /// The handler, if there is room for one more.
     async fn admitted(
         self: &Arc<Self>,
         route: A::Route,
+        template: &'static str,
         request: Request,
-    ) -> Result<Response, Problem> {
+    ) -> Result<Result<Response, Problem>, Dropped> {
         let Ok(_permit) = self.permits.try_acquire() else {
             self.kit.metrics.shed.inc();
-            return Err(Problem::unavailable("too many requests are at work"));
+            return Ok(Err(Problem::unavailable("too many requests are at work")));
         };
         let _in_flight = InFlight::new(&self.kit.metrics);
+        let limit = self.kit.config.request_timeout;
+        let within = deadline::within(request.headers(), limit);
+        if within.is_zero() {
+            return Ok(Err(Problem::deadline_exceeded()));
+        }
+        let work = async {
+            match self.pages.faults.suffer(template).await? {
+                Some(fault) => Ok(Err(fault)),
+                None => Ok(deadline::scope(within, self.handle(route, request)).await),
+            }
+        };
+        timeout(within, work).await.unwrap_or_else(|_| {
+            Ok(Err(if within < limit {
+                Problem::deadline_exceeded()
+            } else {
+                Problem::unavailable(format!("the request was not done within {within:?}"))
+            }))
+        })
+    }
+
+    /// The handler. hyper drops it when the client goes away, and so does the deadline; a write must come to its end.
+    async fn handle(&self, route: A::Route, request: Request) -> Result<Response, Problem> {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let call = Arc::clone(&self.app).call(route, request);
-        let call = async {
-            if safe {
-                return call.await;
-            }
-            // hyper drops the handler when the client goes away; a write must come to its end.
-            let writing = self.kit.tasks.spawn(call.instrument(Span::current()));
-            writing.await.unwrap_or_else(|panic| Err(Problem::internal(panic)))
-        };
-        let within = self.kit.config.request_timeout;
-        timeout(within, call).await.unwrap_or_else(|_| {
-            Err(Problem::unavailable(format!("the request was not done within {within:?}")))
-        })
+        if safe {
+            return call.await;
+        }
+        let remaining = deadline::remaining().unwrap_or_default();
+        let call = deadline::scope(remaining, call).instrument(Span::current());
+        self.kit.tasks.spawn(call).await.unwrap_or_else(|panic| Err(Problem::internal(panic)))
     }
 }
 

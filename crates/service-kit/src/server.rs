@@ -1,19 +1,20 @@
 //! A listener with limits and a drain that ends in time.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
+use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 
-use crate::{Request, Response};
+use crate::{Request, Response, faults::Dropped};
 
 /// The longest request head in bytes; a longer one is answered 431.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -27,6 +28,8 @@ pub struct Limits {
     pub connections: usize,
     /// To read a request's head, and for an idle connection.
     pub header: Duration,
+    /// For a peer to take what it was sent.
+    pub write: Duration,
     /// How long requests in flight may take once it stops.
     pub grace: Duration,
 }
@@ -69,7 +72,7 @@ impl Bound {
     ) -> Drain
     where
         H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
-        F: Future<Output = Response> + Send + 'static,
+        F: Future<Output = Result<Response, Dropped>> + Send + 'static,
     {
         let mut http = http1::Builder::new();
         // Without a timer hyper's time-outs do nothing. http1 and not auto: auto leaves a silent peer alone.
@@ -92,11 +95,9 @@ impl Bound {
                 () = &mut shutdown => break,
                 next = next => next,
             };
+            bound_writes(&stream, limits.write);
             let handler = handler.clone();
-            let service = service_fn(move |request| {
-                let answer = handler(request, peer);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
+            let service = service_fn(move |request| handler(request, peer));
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -134,4 +135,13 @@ impl Bound {
 fn peers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Lets the kernel close a connection whose peer takes nothing for so long (`TCP_USER_TIMEOUT`): hyper has no bound for
+/// that, and such peers would use up the connections.
+fn bound_writes(stream: &TcpStream, within: Duration) {
+    let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = sockopt::set_tcp_user_timeout(stream, millis) {
+        tracing::debug!(%error, "cannot bound writes");
+    }
 }

@@ -4,6 +4,7 @@
 //! race for the row, exactly one wins, and no two transactions wait for each other.
 
 use tokio_postgres::Transaction;
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::Store;
@@ -21,6 +22,7 @@ const PUT_BACK_ON_SHELF: &str = "on_hand = on_hand + l.quantity";
 impl Store {
     /// Holds stock for an order, all lines or none; true when it is new. The same again changes nothing, and one that
     /// expired is held anew.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn reserve(
         &self,
         order_id: Uuid,
@@ -58,11 +60,13 @@ impl Store {
     }
 
     /// Takes the held stock off the shelf.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn confirm(&self, order_id: Uuid) -> Result<Reservation, Error> {
         self.close(order_id, Status::Reserved, Status::Confirmed, TAKE_OFF_SHELF).await
     }
 
     /// Gives held stock back. Unknown orders are closed too: a reservation that comes late must not hold stock.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn release(&self, order_id: Uuid) -> Result<Reservation, Error> {
         let client = self.database.get().await?;
         let tombstone =
@@ -80,11 +84,13 @@ impl Store {
     }
 
     /// Puts a confirmed reservation's stock back on the shelf.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn put_back(&self, order_id: Uuid) -> Result<Reservation, Error> {
         self.close(order_id, Status::Confirmed, Status::Returned, PUT_BACK_ON_SHELF).await
     }
 
     /// Gives back the stock of one reservation whose time is over; false when there is none.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn expire_one(&self) -> Result<bool, Error> {
         let mut client = self.database.get().await?;
         let transaction = client.transaction().await?;

@@ -4,9 +4,12 @@
 
 mod crash;
 mod keys;
+mod lifecycle;
+mod limits;
 mod lists;
 mod model_orders;
 mod model_stock;
 mod orders;
 mod races;
 mod support;
+mod upstreams;

@@ -15,7 +15,11 @@ use local_stack::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use uuid::Uuid;
 
 fn folder_of(variable: &str) -> PathBuf {
@@ -95,4 +99,40 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn()
         assert!(start.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Sets a fault on a service's admin listener, for a minute.
+pub(crate) async fn fault(stack: &Stack, service: Service, mut rule: Value) {
+    rule["ttl_seconds"] = 60.into();
+    let url = format!("{}/faults", stack.admin_url(service));
+    let reply = http::send(Method::PUT, &url, &[], rule.to_string()).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// Takes all faults away.
+pub(crate) async fn no_faults(stack: &Stack, service: Service) {
+    let url = format!("{}/faults", stack.admin_url(service));
+    assert_eq!(http::send(Method::DELETE, &url, &[], "").await.unwrap().status, 200);
+}
+
+/// The sum of a metric's series whose line begins so; 0 when there is none.
+pub(crate) async fn metric(stack: &Stack, service: Service, series: &str) -> f64 {
+    let text = http::get(&format!("{}/metrics", stack.admin_url(service))).await.unwrap().text();
+    let values = text.lines().filter(|line| line.starts_with(series));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+}
+
+/// A connection to a service's public listener, for what no client would send.
+pub(crate) async fn connect(stack: &Stack, service: Service) -> TcpStream {
+    TcpStream::connect(stack.url(service).trim_start_matches("http://")).await.unwrap()
+}
+
+/// All that comes until the peer closes, which it must do in time.
+pub(crate) async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    // A reset ends it too.
+    let _ended = timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes))
+        .await
+        .expect("the peer closes");
+    String::from_utf8_lossy(&bytes).into_owned()
 }

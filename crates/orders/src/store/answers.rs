@@ -7,6 +7,7 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
 };
 use service_kit::{Problem, Response, body};
+use tracing::instrument;
 use uuid::Uuid;
 
 use super::{COLUMNS, Store, order};
@@ -54,6 +55,7 @@ impl Answer {
 
 impl Store {
     /// The answer that a key got. None when the key is new, an error when it has another request or no answer yet.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn answer(&self, key: &str, fingerprint: &[u8]) -> Result<Option<Answer>, Error> {
         let client = self.database.get().await?;
         let sql = "SELECT fingerprint, status, content_type, location, body FROM idempotency_keys WHERE key = $1";
@@ -72,6 +74,7 @@ impl Store {
     }
 
     /// Keeps the answer for an order's key unless it has one.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn keep_answer(&self, answer: &Answer, id: Uuid) -> Result<(), Error> {
         let client = self.database.get().await?;
         let update =
@@ -85,6 +88,7 @@ impl Store {
     }
 
     /// Forgets answers that are older than `age`; a key with unfinished work is kept. Then the keys are free again.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn forget_answers(&self, age: Duration) -> Result<u64, Error> {
         let client = self.database.get().await?;
         let delete =
@@ -94,6 +98,7 @@ impl Store {
     }
 
     /// The order of a key that exists.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn order_of_key(&self, key: &str) -> Result<Order, Error> {
         let client = self.database.get().await?;
         let sql = format!(

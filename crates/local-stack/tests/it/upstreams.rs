@@ -1,0 +1,157 @@
+//! One service before another: deadlines, retries, the breaker; and faults on purpose.
+
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use local_stack::{Service, Stack, http, state::temporary_folder};
+use serde_json::json;
+
+use crate::support::{fault, get, metric, no_faults, start, start_with, until};
+
+const GATEWAY: Service = Service::Gateway;
+const INVENTORY: Service = Service::Inventory;
+
+async fn sent(stack: &Stack, outcome: &str) -> f64 {
+    let series = format!("upstream_requests_total{{outcome=\"{outcome}\",upstream=\"inventory\"}}");
+    metric(stack, GATEWAY, &series).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_callers_deadline_is_carried_to_the_last_service() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 3000})).await;
+    let url = format!("{}/api/v1/items", stack.url(GATEWAY));
+    let start = Instant::now();
+    let reply =
+        http::send(Method::GET, &url, &[("x-request-timeout-ms", "300")], "").await.unwrap();
+    assert_eq!(reply.status, 504, "{}", reply.text());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    // inventory gave up too, long before its fault's three seconds were over.
+    let series =
+        "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/items\",status=\"504\"}";
+    until("inventory has given up", || async { metric(&stack, INVENTORY, series).await > 0.5 })
+        .await;
+    assert!(start.elapsed() < Duration::from_secs(2));
+    let none_left =
+        http::send(Method::GET, &url, &[("x-request-timeout-ms", "0")], "").await.unwrap();
+    assert_eq!(none_left.json()["type"], "/problems/deadline-exceeded");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connections_are_retried_for_reads_within_the_budget() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "drop_ratio": 0.05})).await;
+    let mut failed = 0;
+    for _ in 0..200 {
+        failed += usize::from(get(&stack, "/api/v1/items/NUT-M8").await.status != 200);
+    }
+    let retries =
+        metric(&stack, GATEWAY, "upstream_retries_total{outcome=\"sent\",upstream=\"inventory\"}")
+            .await;
+    assert!(failed < 5, "{failed} failed although they could be repeated");
+    assert!((1.0..=40.0).contains(&retries), "{retries} retries");
+    // When all fail, the budget ends the retries long before each request had its two.
+    fault(&stack, INVENTORY, json!({"route": "*", "error_ratio": 1.0, "error_status": 502})).await;
+    for _ in 0..100 {
+        assert!(get(&stack, "/api/v1/items/NUT-M8").await.status.is_server_error());
+    }
+    let refused = metric(
+        &stack,
+        GATEWAY,
+        "upstream_retries_total{outcome=\"refused\",upstream=\"inventory\"}",
+    )
+    .await;
+    let more =
+        metric(&stack, GATEWAY, "upstream_retries_total{outcome=\"sent\",upstream=\"inventory\"}")
+            .await
+            - retries;
+    assert!(more < 60.0, "{more} retries of 100 requests");
+    assert!(refused > 0.0 || sent(&stack, "open").await > 0.0);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_opens_after_failures_and_closes_when_the_service_is_back() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    let state_of = || metric(&stack, GATEWAY, "upstream_breaker_state{upstream=\"inventory\"}");
+    fault(&stack, INVENTORY, json!({"route": "*", "error_ratio": 1.0})).await;
+    for _ in 0..5 {
+        assert_eq!(
+            get(&stack, "/api/v1/items").await.status,
+            500,
+            "an answer is passed on as it is"
+        );
+    }
+    let refused = get(&stack, "/api/v1/items").await;
+    assert_eq!(
+        (refused.status.as_u16(), refused.header("retry-after")),
+        (503, "1"),
+        "{}",
+        refused.text()
+    );
+    assert!(state_of().await > 1.5 && sent(&stack, "open").await > 0.5);
+    // The other upstream has a breaker of its own.
+    assert_eq!(get(&stack, "/api/v1/orders").await.status, 200);
+    no_faults(&stack, INVENTORY).await;
+    until("the breaker has closed", || async { get(&stack, "/api/v1/items").await.status == 200 })
+        .await;
+    assert!(state_of().await < 0.5);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_away_is_told_as_503_and_sheds_do_not_open_the_breaker() {
+    let state = temporary_folder().unwrap();
+    let settings = [("FAULTS", "on")];
+    let mut stack = start_with(&state, &settings).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "error_ratio": 1.0, "error_status": 503})).await;
+    for _ in 0..20 {
+        assert_eq!(get(&stack, "/api/v1/items").await.json()["type"], "/problems/injected-fault");
+    }
+    assert!(sent(&stack, "open").await < 0.5, "a 503 opened the breaker");
+    stack.end(INVENTORY, rustix::process::Signal::KILL).await.unwrap();
+    let away = get(&stack, "/api/v1/items").await;
+    assert_eq!(
+        (away.status.as_u16(), &away.json()["type"]),
+        (503, &json!("/problems/unavailable"))
+    );
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_are_for_the_admin_listener_with_faults_on_and_end_by_themselves() {
+    let state = temporary_folder().unwrap();
+    let stack = start(&state).await;
+    assert_eq!(
+        http::get(&format!("{}/faults", stack.admin_url(INVENTORY))).await.unwrap().status,
+        404
+    );
+    stack.stop().await.unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    let url = format!("{}/faults", stack.admin_url(INVENTORY));
+    let wrong = json!({"route": "*", "error_ratio": 2, "ttl_seconds": 0}).to_string();
+    let refused = http::send(Method::PUT, &url, &[], wrong).await.unwrap();
+    assert_eq!(
+        (refused.status.as_u16(), refused.json()["errors"].as_array().unwrap().len()),
+        (422, 2)
+    );
+    let brief = json!({"route": "/v1/items", "error_ratio": 1, "ttl_seconds": 1}).to_string();
+    assert_eq!(http::send(Method::PUT, &url, &[], brief).await.unwrap().status, 200);
+    assert_eq!(get(&stack, "/api/v1/items").await.status, 500);
+    assert_eq!(
+        get(&stack, "/api/v1/items/NUT-M8").await.status,
+        200,
+        "the fault is of another route"
+    );
+    let page = format!("{}/", stack.url(GATEWAY));
+    let page = http::send(Method::GET, &page, &[("accept", "text/html")], "").await.unwrap().text();
+    assert!(page.contains("fault on purpose"), "{page}");
+    until("the fault has ended", || async { get(&stack, "/api/v1/items").await.status == 200 })
+        .await;
+    assert!(metric(&stack, INVENTORY, "faults_injected_total{kind=\"error\"}").await >= 1.0);
+    stack.stop().await.unwrap();
+}

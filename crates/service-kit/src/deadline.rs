@@ -1,0 +1,71 @@
+//! Deadlines that travel with a request: who answers knows how long the one who asked still waits.
+
+use std::time::Duration;
+
+use hyper::{
+    HeaderMap,
+    header::{HeaderName, HeaderValue},
+};
+use tokio::time::Instant;
+
+/// The milliseconds that the caller still waits, a whole number. It can only shorten what the service allows.
+pub const HEADER: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+tokio::task_local! {
+    static DEADLINE: Instant;
+}
+
+/// How long a request with these headers may take: what the caller still waits, but at most `limit`. A header that is
+/// no number says nothing.
+pub fn within(headers: &HeaderMap, limit: Duration) -> Duration {
+    let told = headers.get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    told.map_or(limit, |millis: u32| limit.min(Duration::from_millis(millis.into())))
+}
+
+/// Runs a request's work with its deadline, for [`remaining`] and for calls to other services.
+pub async fn scope<F: Future>(within: Duration, work: F) -> F::Output {
+    DEADLINE.scope(Instant::now() + within, work).await
+}
+
+/// How long the caller of the request at work still waits; none outside of a request.
+pub fn remaining() -> Option<Duration> {
+    DEADLINE.try_with(|deadline| deadline.saturating_duration_since(Instant::now())).ok()
+}
+
+/// Tells the next service how long this one still waits.
+pub(crate) fn inject(headers: &mut HeaderMap, within: Duration) {
+    headers
+        .insert(HEADER, HeaderValue::from(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_can_shorten_the_time_and_not_lengthen_it() {
+        let limit = Duration::from_secs(10);
+        let with = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]);
+            within(&headers, limit)
+        };
+        assert_eq!(within(&HeaderMap::new(), limit), limit);
+        assert_eq!(with("250"), Duration::from_millis(250));
+        assert_eq!(with("0"), Duration::ZERO);
+        for nothing_said in ["60000", "-1", "1.5", "soon", "99999999999999999999"] {
+            assert_eq!(with(nothing_said), limit, "{nothing_said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_remains_is_told_to_the_next() {
+        assert_eq!(remaining(), None);
+        scope(Duration::from_secs(2), async {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            assert_eq!(remaining(), Some(Duration::from_millis(1500)));
+            tokio::time::advance(Duration::from_secs(5)).await;
+            assert_eq!(remaining(), Some(Duration::ZERO));
+        })
+        .await;
+    }
+}
