@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod collector;
 mod crash;
 mod keys;
 mod lifecycle;
@@ -10,6 +11,8 @@ mod lists;
 mod model_orders;
 mod model_stock;
 mod orders;
+mod overload;
 mod races;
 mod support;
+mod telemetry;
 mod upstreams;
