@@ -140,17 +140,13 @@ async fn every_metric_is_documented_and_every_documented_one_is_there() {
         .filter_map(|line| line.strip_prefix("| `"))
         .flat_map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
-            let services = match cells[2] {
+            let [name, labels, place, ..] = cells[..] else { panic!("{row}") };
+            let (name, labels) = (name.trim_end_matches('`'), labels.replace('`', ""));
+            let services = match place {
                 "all" => "api-gateway, orders, inventory",
                 some => some,
             };
-            let entry = |service| {
-                format!(
-                    "{service} {} {}",
-                    cells[0].trim_end_matches('`'),
-                    cells[1].replace('`', "")
-                )
-            };
+            let entry = |service| format!("{service} {name} {labels}");
             services.split(", ").map(entry).collect::<Vec<_>>()
         })
         .collect();
