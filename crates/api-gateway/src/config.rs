@@ -1,7 +1,7 @@
 //! The gateway's settings.
 
 use hyper::Uri;
-use service_kit::{ConfigError, Env, KitConfig};
+use service_kit::Env;
 
 /// What the gateway is told beside the common settings.
 #[derive(Debug, Clone)]
@@ -19,21 +19,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads everything; all faults come in one error.
-    pub fn from_lookup(
-        lookup: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(KitConfig, Self), ConfigError> {
-        let mut env = Env::new(lookup);
-        let kit = KitConfig::read(&mut env);
-        let config = Self {
-            orders: env.uri("ORDERS_URL").unwrap_or_else(|| Uri::from_static("http://orders")),
-            inventory: env
-                .uri("INVENTORY_URL")
-                .unwrap_or_else(|| Uri::from_static("http://inventory")),
-            orders_admin: env.uri("ORDERS_ADMIN_URL"),
-            inventory_admin: env.uri("INVENTORY_ADMIN_URL"),
-            prometheus: env.uri("PROMETHEUS_URL"),
-        };
-        env.finish().map(|()| (kit, config))
+    /// Reads it.
+    pub fn read(env: &mut Env<'_>) -> Self {
+        Self {
+            orders: env.uri_or("ORDERS_URL", "http://orders", "where orders answers"),
+            inventory: env.uri_or("INVENTORY_URL", "http://inventory", "where inventory answers"),
+            orders_admin: env.uri(
+                "ORDERS_ADMIN_URL",
+                "orders' admin listener; without it the dashboard shows no build",
+            ),
+            inventory_admin: env.uri("INVENTORY_ADMIN_URL", "inventory's admin listener"),
+            prometheus: env.uri("PROMETHEUS_URL", "where Prometheus answers"),
+        }
     }
 }

@@ -15,6 +15,7 @@ pub use self::{config::Config, routes::Gateway};
 /// Which program this is; the gateway shows its own build beside the others'.
 pub const IDENTITY: Identity = Identity {
     name: "api-gateway",
+    about: "the only way in: the dashboard, and the API passed on to orders and inventory",
     version: env!("CARGO_PKG_VERSION"),
     revision: match option_env!("STOCKYARD_REVISION") {
         Some(revision) => revision,
@@ -26,6 +27,6 @@ pub const IDENTITY: Identity = Identity {
 ///
 /// # Errors
 /// None today; the services share this shape.
-pub fn start(config: &Config, kit: &Kit) -> Result<Gateway, StartError> {
+pub fn start(config: Config, kit: &Kit) -> Result<Gateway, StartError> {
     Ok(Gateway::new(config, kit))
 }

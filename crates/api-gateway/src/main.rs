@@ -1,10 +1,9 @@
 //! The program `api-gateway`.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use api_gateway::{Config, IDENTITY};
+use api_gateway::{Config, IDENTITY, start};
 
 fn main() -> ExitCode {
-    let config = Config::from_lookup(&|name| env::var(name).ok());
-    service_kit::run(IDENTITY, config, |config, kit| api_gateway::start(&config, kit))
+    service_kit::main(IDENTITY, Config::read, start)
 }

@@ -50,7 +50,7 @@ pub enum Route {
 
 impl Gateway {
     /// The gateway before these services.
-    pub fn new(config: &Config, kit: &Kit) -> Self {
+    pub fn new(config: Config, kit: &Kit) -> Self {
         // A service that reads a body to its end must have time left to answer.
         let body_within = kit.config.body_timeout.min(PASS_WITHIN / 2);
         let upstream = |name, base: &hyper::Uri| {
@@ -60,7 +60,7 @@ impl Gateway {
         Self {
             orders: upstream("orders", &config.orders),
             inventory: upstream("inventory", &config.inventory),
-            config: config.clone(),
+            config,
             probes: Client::unguarded(topology::WITHIN),
             kit: kit.clone(),
         }

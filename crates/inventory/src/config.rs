@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use service_kit::{ConfigError, Env, KitConfig, config::DatabaseConfig};
+use service_kit::{Env, config::DatabaseConfig};
 
 /// What inventory is told beside the common settings.
 #[derive(Debug, Clone)]
@@ -16,17 +16,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads everything; all faults come in one error.
-    pub fn from_lookup(
-        lookup: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(KitConfig, Self), ConfigError> {
-        let mut env = Env::new(lookup);
-        let kit = KitConfig::read(&mut env);
-        let config = Self {
-            database: DatabaseConfig::read(&mut env),
-            demo_catalogue: env.flag("DEMO_CATALOGUE", false),
-            sweep_interval: env.interval("SWEEP_INTERVAL", Duration::from_secs(1)),
-        };
-        env.finish().map(|()| (kit, config))
+    /// Reads it.
+    pub fn read(env: &mut Env<'_>) -> Self {
+        Self {
+            database: DatabaseConfig::read(env),
+            demo_catalogue: env.flag("DEMO_CATALOGUE", false, "fill an empty store once"),
+            sweep_interval: env.interval(
+                "SWEEP_INTERVAL",
+                Duration::from_secs(1),
+                "between two looks for reservations whose time is over",
+            ),
+        }
     }
 }

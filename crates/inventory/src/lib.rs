@@ -8,15 +8,26 @@ pub mod routes;
 pub mod store;
 pub mod worker;
 
-use service_kit::{Kit, StartError};
+use service_kit::{Identity, Kit, StartError};
 
 pub use self::{config::Config, routes::Inventory};
+
+/// Which program this is.
+pub const IDENTITY: Identity = Identity {
+    name: "inventory",
+    about: "keeps items, their stock, and what is reserved for orders",
+    version: env!("CARGO_PKG_VERSION"),
+    revision: match option_env!("STOCKYARD_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    },
+};
 
 /// Starts what inventory is made of.
 ///
 /// # Errors
 /// When the database's settings cannot be used.
-pub fn start(config: &Config, kit: &Kit) -> Result<Inventory, StartError> {
+pub fn start(config: Config, kit: &Kit) -> Result<Inventory, StartError> {
     let store = store::Store::connect(&config.database, kit)?;
     if config.demo_catalogue {
         kit.tasks.spawn(catalogue::load(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::Uri;
-use service_kit::{ConfigError, Env, KitConfig, config::DatabaseConfig};
+use service_kit::{Env, config::DatabaseConfig};
 
 use crate::placing::DEADLINE;
 
@@ -23,24 +23,30 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads everything; all faults come in one error.
-    pub fn from_lookup(
-        lookup: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(KitConfig, Self), ConfigError> {
-        let mut env = Env::new(lookup);
-        let kit = KitConfig::read(&mut env);
+    /// Reads it.
+    pub fn read(env: &mut Env<'_>) -> Self {
         let config = Self {
-            database: DatabaseConfig::read(&mut env),
-            inventory: env
-                .uri("INVENTORY_URL")
-                .unwrap_or_else(|| Uri::from_static("http://inventory")),
-            lease: env.duration("ORDER_LEASE", Duration::from_secs(15)),
-            resume_interval: env.interval("RESUME_INTERVAL", Duration::from_secs(1)),
-            idempotency_ttl: env.interval("IDEMPOTENCY_TTL", Duration::from_secs(24 * 3600)),
+            database: DatabaseConfig::read(env),
+            inventory: env.uri_or("INVENTORY_URL", "http://inventory", "where inventory answers"),
+            lease: env.duration(
+                "ORDER_LEASE",
+                Duration::from_secs(15),
+                "how long one who works on an order has it alone; longer than placing takes",
+            ),
+            resume_interval: env.interval(
+                "RESUME_INTERVAL",
+                Duration::from_secs(1),
+                "between two looks for unfinished orders",
+            ),
+            idempotency_ttl: env.interval(
+                "IDEMPOTENCY_TTL",
+                Duration::from_secs(24 * 3600),
+                "how long a key's answer is kept at least",
+            ),
         };
         if config.lease <= DEADLINE {
             env.fault(format!("ORDER_LEASE must be longer than placing takes, {DEADLINE:?}"));
         }
-        env.finish().map(|()| (kit, config))
+        config
     }
 }

@@ -1,12 +1,13 @@
 //! What the three services share. It knows no domain type.
 //!
-//! A service's `main` reads its configuration and calls [`run()`], which brings up telemetry, the admin listener (a
+//! A service's `main` reads its configuration and calls [`main()`], which brings up telemetry, the admin listener (a
 //! thread and runtime of its own), the public listener with its limits, and drains them all in the end.
 
 pub mod admin;
 pub mod app;
 pub mod body;
 pub mod client;
+mod command;
 pub mod config;
 pub mod database;
 pub mod deadline;
@@ -23,7 +24,8 @@ pub mod telemetry;
 pub use self::{
     app::App,
     body::{Body, BoxError, Request, Response},
-    config::{ConfigError, Env, KitConfig},
+    command::main,
+    config::{Env, KitConfig},
     problem::Problem,
-    run::{Identity, Kit, StartError, run},
+    run::{Identity, Kit, StartError},
 };

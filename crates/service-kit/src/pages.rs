@@ -82,7 +82,7 @@ impl Pages {
     }
 
     fn info(&self) -> Response {
-        let Identity { name, version, revision } = self.identity;
+        let Identity { name, version, revision, .. } = self.identity;
         let facts = json!({
             "name": name,
             "version": version,

@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span, field, info_span};
 
 use crate::{
-    App, BoxError, ConfigError, KitConfig, Problem, Request, Response,
+    App, BoxError, KitConfig, Problem, Request, Response,
     admin::Admin,
     deadline,
     faults::{Dropped, Faults},
@@ -35,6 +35,8 @@ use crate::{
 pub struct Identity {
     /// The service's name.
     pub name: &'static str,
+    /// What it is for, in a line.
+    pub about: &'static str,
     /// Its version.
     pub version: &'static str,
     /// The source revision, as far as the build knows it.
@@ -75,28 +77,19 @@ impl From<BoxError> for StartError {
     }
 }
 
-/// Runs a service to its end: 0 drained, 1 failed, 64 (`EX_USAGE`) with a faulty configuration.
-///
-/// `start` makes the service's own part; it may not wait for its upstreams, that is what readiness is for.
+/// Runs a service to its end: 0 drained, 1 failed.
 #[expect(clippy::print_stderr, reason = "before the log is set up there is nowhere else")]
-pub fn run<C, A: App>(
+pub(crate) fn run<A: App>(
     identity: Identity,
-    config: Result<(KitConfig, C), ConfigError>,
-    start: impl FnOnce(C, &Kit) -> Result<A, StartError>,
+    config: KitConfig,
+    start: impl FnOnce(&Kit) -> Result<A, StartError>,
 ) -> ExitCode {
-    let (config, own) = match config {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("{}: {error}", identity.name);
-            return ExitCode::from(64);
-        }
-    };
     let served = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| StartError::Other(error.into()))
         .and_then(|runtime| {
-            let code = runtime.block_on(serve(identity, config, |kit| start(own, kit)));
+            let code = runtime.block_on(serve(identity, config, start));
             // Blocking work that hangs may not hold up the exit.
             runtime.shutdown_timeout(Duration::from_millis(100));
             code

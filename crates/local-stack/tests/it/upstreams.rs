@@ -6,7 +6,7 @@ use hyper::Method;
 use local_stack::{Service, Stack, http, state::temporary_folder};
 use serde_json::json;
 
-use crate::support::{fault, get, metric, no_faults, start, start_with, until};
+use crate::support::{fault, get, metric, no_faults, order, start, start_with, until};
 
 const GATEWAY: Service = Service::Gateway;
 const INVENTORY: Service = Service::Inventory;
@@ -21,18 +21,23 @@ async fn the_callers_deadline_is_carried_to_the_last_service() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("FAULTS", "on")]).await;
     fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 3000})).await;
-    let url = format!("{}/api/v1/items", stack.url(GATEWAY));
+    let deadline = [("x-request-timeout-ms", "300"), ("idempotency-key", "brief")];
+    // inventory itself gives up, long before its fault's three seconds are over.
     let start = Instant::now();
-    let reply =
-        http::send(Method::GET, &url, &[("x-request-timeout-ms", "300")], "").await.unwrap();
+    let url = format!("{}/v1/items", stack.url(INVENTORY));
+    let reply = http::send(Method::GET, &url, &deadline, "").await.unwrap();
+    assert_eq!(reply.json()["type"], "/problems/deadline-exceeded", "{}", reply.text());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    // Through the gateway, orders gives up on inventory as early, though a write of its own it would bring to its end.
+    let start = Instant::now();
+    let url = format!("{}/api/v1/orders", stack.url(GATEWAY));
+    let reply = http::send(Method::POST, &url, &deadline, order("NUT-M8", 1)).await.unwrap();
     assert_eq!(reply.status, 504, "{}", reply.text());
-    assert!(start.elapsed() < Duration::from_secs(2));
-    // inventory gave up too, long before its fault's three seconds were over.
-    let series =
-        "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/items\",status=\"504\"}";
-    until("inventory has given up", || async { metric(&stack, INVENTORY, series).await > 0.5 })
+    let series = "upstream_requests_total{outcome=\"timeout\",upstream=\"inventory\"}";
+    until("orders has given up", || async { metric(&stack, Service::Orders, series).await > 0.5 })
         .await;
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    let url = format!("{}/api/v1/items", stack.url(GATEWAY));
     let none_left =
         http::send(Method::GET, &url, &[("x-request-timeout-ms", "0")], "").await.unwrap();
     assert_eq!(none_left.json()["type"], "/problems/deadline-exceeded");
