@@ -28,15 +28,16 @@ pub const IDENTITY: Identity = Identity {
 /// # Errors
 /// When the database's settings cannot be used.
 pub fn start(config: Config, kit: &Kit) -> Result<Inventory, StartError> {
-    let store = store::Store::connect(&config.database, kit)?;
-    if config.demo_catalogue {
+    let Config { database, demo_catalogue, sweep_interval } = config;
+    let store = store::Store::connect(&database, kit)?;
+    if demo_catalogue {
         kit.tasks.spawn(catalogue::load(
             store.clone(),
             kit.readiness.latch("demo catalogue"),
             kit.shutdown.clone(),
         ));
     }
-    kit.tasks.spawn(worker::sweep(store.clone(), config.sweep_interval, kit.shutdown.clone()));
+    kit.tasks.spawn(worker::sweep(store.clone(), sweep_interval, kit.shutdown.clone()));
     let registry = kit.metrics.registry.clone();
     kit.tasks.spawn(worker::measure(store.clone(), registry, kit.shutdown.clone()));
     Ok(Inventory::new(store, kit))
