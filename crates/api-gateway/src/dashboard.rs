@@ -1,4 +1,9 @@
-//! The Gateway Dashboard: a page rendered here, without JavaScript and without any outside resource; text for curl.
+//! The Gateway Dashboard: a page rendered here that needs no JavaScript and nothing from elsewhere; text for curl.
+
+mod charts;
+pub mod forms;
+mod parts;
+mod tables;
 
 use std::fmt::Write;
 
@@ -12,15 +17,17 @@ use hyper::{
 use serde_json::Value;
 use service_kit::{Response, body};
 
+use self::forms::Outcome;
 use crate::{
-    html::{entries, escape, money, number, string},
+    html::{entries, money, number, string},
+    measured::Measured,
     topology::Part,
 };
 
-/// Nothing but our own style sheet is loaded, nothing frames us, nothing runs.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Seconds between two reloads of the page.
-const REFRESH: u32 = 5;
+/// Nothing but our own files is loaded, nothing frames us, forms go to us alone.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// Seconds between two reloads of the page where no script runs.
+const REFRESH: u32 = 15;
 
 /// What the dashboard shows.
 #[derive(Debug)]
@@ -31,6 +38,14 @@ pub struct View {
     pub orders: Option<Value>,
     /// The items as inventory lists them; none when it does not answer.
     pub items: Option<Value>,
+    /// What Prometheus has measured; none when there is none or it does not answer.
+    pub measured: Option<Measured>,
+    /// Is there a Prometheus to ask?
+    pub has_prometheus: bool,
+    /// What became of a form that was just sent.
+    pub outcome: Option<Outcome>,
+    /// Seconds since the Unix epoch.
+    pub now: u64,
 }
 
 impl View {
@@ -40,7 +55,8 @@ impl View {
             page(body::text(StatusCode::OK, "text/html; charset=utf-8", self.page()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        // Forms tell where they come from by it; other sites learn nothing.
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         response
     }
 
@@ -55,7 +71,7 @@ impl View {
             let latency =
                 part.latency_ms.map_or_else(|| "-".to_owned(), |latency| format!("{latency} ms"));
             let (name, state, build, reasons) =
-                (part.name, state(part).1, build(part), part.reasons.join("; "));
+                (part.name, parts::state(part).1, parts::build(part), part.reasons.join("; "));
             let _ = writeln!(text, "{name:<12} {state:<11} {latency:<9} {build}  {reasons}");
         }
         text.push_str("\nLatest orders\n");
@@ -79,22 +95,47 @@ impl View {
         text
     }
 
+    /// Sections with an id and `data-live` are renewed by live.js; the form is not, somebody may be filling it in.
     fn page(&self) -> String {
-        let parts: String = self.parts.iter().map(part).collect();
+        let outcome = self.outcome.map_or_else(String::new, |outcome| {
+            format!("<p class=\"outcome\" role=\"status\">{}</p>", outcome.message())
+        });
+        let cards: String = self
+            .parts
+            .iter()
+            .map(|part| parts::part(part, self.measured.as_ref(), self.now))
+            .collect();
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Stockyard: Gateway Dashboard</title>\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
              <meta name=\"color-scheme\" content=\"light dark\">\
-             <meta http-equiv=\"refresh\" content=\"{REFRESH}\"><link rel=\"stylesheet\" href=\"/assets/style.css\"></head>\
-             <body><header><h1>Gateway Dashboard</h1><p>Stockyard. Reloads every {REFRESH} seconds. \
-             As JSON: <a href=\"/api/v1/topology\">topology</a>, <a href=\"/api/v1/orders\">orders</a>, \
-             <a href=\"/api/v1/items\">items</a>, <a href=\"/openapi.json\">OpenAPI</a>.</p></header><main>\n\
-             <div class=\"parts\">{parts}</div>\n\
-             <section><h2>Latest orders</h2>{}</section>\n\
-             <section><h2>Stock</h2>{}</section></main></body></html>\n",
-            orders(self.orders.as_ref()),
-            items(self.items.as_ref()),
+             <noscript><meta http-equiv=\"refresh\" content=\"{REFRESH};url=/\"></noscript>\
+             <link rel=\"stylesheet\" href=\"/assets/style.css\"><script src=\"/assets/live.js\" defer></script></head>\
+             <body><header><h1>Gateway Dashboard</h1><p>Stockyard. As JSON: <a href=\"/api/v1/topology\">topology</a>, \
+             <a href=\"/api/v1/orders\">orders</a>, <a href=\"/api/v1/items\">items</a>, \
+             <a href=\"/openapi.json\">OpenAPI</a>.</p><ul id=\"states\" data-live>{states}</ul></header><main>\n\
+             <section id=\"orders\"><h2>Orders</h2>{outcome}{form}<div id=\"latest\" data-live>{orders}</div></section>\n\
+             <section id=\"stock\" data-live><h2>Stock</h2>{items}</section>\n\
+             <div id=\"parts\" class=\"parts\" data-live>{missing}{cards}</div></main></body></html>\n",
+            states = self.parts.iter().map(parts::summary).collect::<String>(),
+            form = tables::place(self.items.as_ref()),
+            orders = tables::orders(self.orders.as_ref()),
+            items = tables::items(self.items.as_ref()),
+            missing = self.missing(),
         )
+    }
+
+    /// What cannot be shown, and why.
+    fn missing(&self) -> &'static str {
+        match (&self.measured, self.has_prometheus) {
+            (Some(_), _) => "",
+            (None, true) => {
+                "<p class=\"pending\">Prometheus does not answer: no rates, latencies, CPU and memory.</p>"
+            }
+            (None, false) => {
+                "<p class=\"pending\">No Prometheus is set (PROMETHEUS_URL): no rates, latencies, CPU and memory.</p>"
+            }
+        }
     }
 }
 
@@ -105,108 +146,6 @@ fn page(mut response: Response) -> Response {
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-fn part(part: &Part) -> String {
-    let (class, state) = state(part);
-    let latency = part
-        .latency_ms
-        .map_or_else(String::new, |latency| format!("<p>answered in {latency} ms</p>"));
-    let reasons: String =
-        part.reasons.iter().map(|reason| format!("<p>{}</p>", escape(reason))).collect();
-    let (name, build) = (escape(part.name), escape(&build(part)));
-    format!(
-        "<article><h2>{name}</h2><p class=\"{class}\">{state}</p>{reasons}{latency}<p>{build}</p></article>\n"
-    )
-}
-
-fn state(part: &Part) -> (&'static str, &'static str) {
-    match (part.latency_ms, part.healthy, part.ready) {
-        (None, ..) => ("bad", "away"),
-        (_, false, _) => ("bad", "not healthy"),
-        (_, true, false) => ("pending", "not ready"),
-        (_, true, true) => ("good", "ready"),
-    }
-}
-
-fn build(part: &Part) -> String {
-    let Some(build) = &part.build else { return "build not known".to_owned() };
-    let text =
-        format!("version {}, revision {}", string(build, "version"), string(build, "revision"));
-    match build["faults"].as_array().map_or(0, Vec::len) {
-        0 => text,
-        1 => format!("{text}; a fault on purpose"),
-        count => format!("{text}; {count} faults on purpose"),
-    }
-}
-
-fn orders(list: Option<&Value>) -> String {
-    if list.is_none() {
-        return "<p class=\"bad\">orders does not answer.</p>".to_owned();
-    }
-    let rows: String = entries(list, "orders").map(order).collect();
-    if rows.is_empty() {
-        return "<p>No order yet.</p>".to_owned();
-    }
-    let heads = [("Order", ""), ("Status", ""), ("Lines", ""), ("Total", "number"), ("Placed", "")];
-    table(&heads, &rows)
-}
-
-fn order(order: &Value) -> String {
-    let line = |line: &Value| {
-        format!("{} &times; {}", number(line, "quantity"), escape(string(line, "sku")))
-    };
-    let lines: Vec<_> = entries(Some(order), "lines").map(line).collect();
-    let [id, status, placed] =
-        ["id", "status", "created_at"].map(|name| escape(string(order, name)));
-    let (lines, total) = (lines.join(", "), escape(&money(&order["total"])));
-    format!(
-        "<tr><td><code>{id}</code></td><td class=\"{status}\">{status}</td><td>{lines}</td>\
-         <td class=\"number\">{total}</td><td>{placed}</td></tr>\n"
-    )
-}
-
-fn items(list: Option<&Value>) -> String {
-    if list.is_none() {
-        return "<p class=\"bad\">inventory does not answer.</p>".to_owned();
-    }
-    let rows: String = entries(list, "items").map(item).collect();
-    if rows.is_empty() {
-        return "<p>No item yet.</p>".to_owned();
-    }
-    let more = list.is_some_and(|list| list["next_page_token"].is_string());
-    let more = if more { "<p>The first items by SKU; /api/v1/items has them all.</p>" } else { "" };
-    let heads = [
-        ("SKU", ""),
-        ("Item", ""),
-        ("Price", "number"),
-        ("On hand", "number"),
-        ("Reserved", "number"),
-        ("Available", "number"),
-    ];
-    table(&heads, &rows) + more
-}
-
-fn item(item: &Value) -> String {
-    let [on_hand, reserved, available] =
-        ["on_hand", "reserved", "available"].map(|name| number(item, name));
-    let (sku, name) = (escape(string(item, "sku")), escape(string(item, "name")));
-    let price = escape(&money(&item["unit_price"]));
-    format!(
-        "<tr><td><code>{sku}</code></td><td>{name}</td><td class=\"number\">{price}</td>\
-         <td class=\"number\">{on_hand}</td><td class=\"number\">{reserved}</td><td class=\"number\">{available}</td></tr>\n"
-    )
-}
-
-/// A table, its columns given by name and class, that scrolls by itself where the page is narrow.
-fn table(heads: &[(&str, &str)], rows: &str) -> String {
-    let heads: String = heads
-        .iter()
-        .map(|(name, class)| format!("<th scope=\"col\" class=\"{class}\">{name}</th>"))
-        .collect();
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
-    )
 }
 
 #[cfg(test)]
@@ -230,14 +169,22 @@ mod tests {
             latency_ms: Some(1.0),
             build: Some(json!({"version": text, "revision": text})),
         };
-        View { parts: vec![part], orders: Some(orders), items: Some(items) }
+        View {
+            parts: vec![part],
+            orders: Some(orders),
+            items: Some(items),
+            measured: None,
+            has_prometheus: false,
+            outcome: None,
+            now: 1_000_000,
+        }
     }
 
     #[test]
     fn whatever_a_service_says_is_escaped() {
         let page = view(HOSTILE).page();
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"), "{page}");
-        assert!(!page.contains("<script") && !page.contains(HOSTILE), "{page}");
+        assert!(!page.contains("<script>") && !page.contains(HOSTILE), "{page}");
     }
 
     #[test]
@@ -251,11 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_loaded_from_elsewhere_and_nothing_runs() {
+    fn nothing_is_loaded_from_elsewhere_and_no_script_stands_in_the_page() {
         let view = view("EUR");
         let page = view.page();
         assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
         assert!(!page.contains("style=") && !page.contains("<style"), "{page}");
+        assert_eq!(page.matches("<script").count(), page.matches("<script src=\"/assets/").count());
         let policy = view.html().headers()[CONTENT_SECURITY_POLICY].clone();
         assert!(policy.to_str().unwrap().starts_with("default-src 'none'"));
     }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod dashboard;
 pub mod html;
 pub mod inbound;
+pub mod measured;
 pub mod routes;
 pub mod topology;
 pub mod upstream;

@@ -1,8 +1,11 @@
 //! The gateway's routes. What is not named here is not reachable from outside.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use futures_util::future::join3;
+use futures_util::future::{join3, join4};
 use hyper::{
     Method, StatusCode,
     header::{ACCEPT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
@@ -12,13 +15,19 @@ use service_kit::{App, Kit, Problem, Request, Response, body, client::Client, in
 
 use crate::{
     config::Config,
-    dashboard::View,
+    dashboard::{
+        View,
+        forms::{self, Outcome, Placement},
+    },
+    measured::Measured,
     topology::{self, Part},
     upstream::Upstream,
 };
 
 /// How long a service may take to answer a passed request; longer than placing an order may.
 const PASS_WITHIN: Duration = Duration::from_secs(9);
+/// The largest form of the dashboard in bytes.
+const FORM_BYTES: usize = 1024;
 
 /// The service.
 #[derive(Debug)]
@@ -38,6 +47,12 @@ pub enum Route {
     Dashboard,
     /// `GET /assets/style.css`.
     Style,
+    /// `GET /assets/live.js`.
+    Script,
+    /// `POST /demo/orders`: the dashboard's form.
+    DemoPlace,
+    /// `POST /demo/orders/{id}/cancel`: the dashboard's form.
+    DemoCancel,
     /// `GET /openapi.json`.
     OpenApi,
     /// `GET /api/v1/topology`.
@@ -83,14 +98,41 @@ impl Gateway {
         [own, orders, inventory].into_iter().chain(prometheus).collect()
     }
 
+    async fn measured(&self, now: u64) -> Option<Measured> {
+        Measured::read(&self.probes, self.config.prometheus.as_ref()?, now).await
+    }
+
+    /// Places the order of the dashboard's form, and shows the page again.
+    async fn demo_place(&self, request: Request) -> Result<Response, Problem> {
+        forms::check_same_origin(request.headers())?;
+        forms::check_is_form(request.headers())?;
+        let bytes = body::read(request, FORM_BYTES, self.kit.config.body_timeout).await?;
+        let placement = Placement::parse(&bytes)?;
+        let (key, order) = (placement.key.to_string(), placement.order());
+        let status = self.orders.post("v1/orders", &key, &order).await?;
+        Ok(forms::back(Outcome::of(status, Outcome::Placed)))
+    }
+
+    /// Cancels the order of the dashboard's button, and shows the page again.
+    async fn demo_cancel(&self, request: &Request) -> Result<Response, Problem> {
+        forms::check_same_origin(request.headers())?;
+        let path = request.uri().path().trim_start_matches("/demo/");
+        let status = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
+        Ok(forms::back(Outcome::of(status, Outcome::Cancelled)))
+    }
+
     async fn dashboard(&self, request: &Request) -> Response {
-        let (parts, orders, items) = join3(
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let (parts, orders, items, measured) = join4(
             Box::pin(self.parts()),
             self.orders.json(&self.probes, "v1/orders?page_size=10"),
             self.inventory.json(&self.probes, "v1/items?page_size=50"),
+            Box::pin(self.measured(now)),
         )
         .await;
-        let view = View { parts, orders, items };
+        let outcome = Outcome::from_query(request.uri().query());
+        let has_prometheus = self.config.prometheus.is_some();
+        let view = View { parts, orders, items, measured, has_prometheus, outcome, now };
         let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
         if accept.is_some_and(|accept| accept.contains("text/html")) {
             view.html()
@@ -114,6 +156,11 @@ impl App for Gateway {
             Route::Style => {
                 Ok(asset("text/css; charset=utf-8", include_str!("../assets/style.css")))
             }
+            Route::Script => {
+                Ok(asset("text/javascript; charset=utf-8", include_str!("../assets/live.js")))
+            }
+            Route::DemoPlace => self.demo_place(request).await,
+            Route::DemoCancel => self.demo_cancel(&request).await,
             Route::OpenApi => Ok(asset("application/json", include_str!("../assets/openapi.json"))),
             Route::Topology => {
                 let parts = Box::pin(self.parts()).await;
@@ -142,6 +189,11 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
     let (methods, allowed, route, template) = match segments.as_slice() {
         [] => (GET, "GET, HEAD", Route::Dashboard, "/"),
         ["assets", "style.css"] => (GET, "GET, HEAD", Route::Style, "/assets/style.css"),
+        ["assets", "live.js"] => (GET, "GET, HEAD", Route::Script, "/assets/live.js"),
+        ["demo", "orders"] => (POST, "POST", Route::DemoPlace, "/demo/orders"),
+        ["demo", "orders", _, "cancel"] => {
+            (POST, "POST", Route::DemoCancel, "/demo/orders/{id}/cancel")
+        }
         ["openapi.json"] => (GET, "GET, HEAD", Route::OpenApi, "/openapi.json"),
         ["api", "v1", "topology"] => (GET, "GET, HEAD", Route::Topology, "/api/v1/topology"),
         ["api", "v1", "orders"] => (GET_POST, "GET, HEAD, POST", Route::Orders, "/api/v1/orders"),

@@ -43,6 +43,7 @@ pub fn own(kit: &Kit) -> Part {
         "version": IDENTITY.version,
         "revision": IDENTITY.revision,
         "environment": kit.config.environment,
+        "image_digest": kit.config.image_digest,
         "faults": kit.faults.shown(),
     });
     Part {

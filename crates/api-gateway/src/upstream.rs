@@ -4,12 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use http_body_util::BodyExt;
 use hyper::{
-    HeaderMap, Method, Uri,
+    HeaderMap, Method, StatusCode, Uri,
     header::{self, HeaderName, HeaderValue},
     http::request::Parts,
 };
 use serde_json::Value;
-use service_kit::{Problem, Request, Response, client::Client};
+use service_kit::{
+    Problem, Request, Response,
+    client::{Client, json_body},
+};
 
 use crate::inbound::{Inbound, fault};
 
@@ -56,6 +59,17 @@ impl Upstream {
         strip(response.headers_mut());
         rewrite_location(response.headers_mut());
         Ok(response)
+    }
+
+    /// Sends a request of the gateway's own; it must be safe to repeat. The status of the answer.
+    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Result<StatusCode, Problem> {
+        let request = hyper::Request::post(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .body(json_body(body))
+            .map_err(Problem::internal)?;
+        let answer = self.client.send(request).await;
+        Ok(answer.map_err(|error| error.into_problem(self.name))?.status())
     }
 
     /// A GET whose JSON the dashboard shows; none unless it succeeds.

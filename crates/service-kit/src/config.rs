@@ -42,6 +42,8 @@ pub struct KitConfig {
     pub otlp_endpoint: Option<Uri>,
     /// `TRACE_RATIO`: the share of traces begun here that are sampled.
     pub trace_ratio: f64,
+    /// `IMAGE_DIGEST`: the digest of the image that this runs from, as the deployment knows it.
+    pub image_digest: Option<String>,
     /// `FAULTS`: can faults be set on the admin listener? Never in production.
     pub faults: bool,
 }
@@ -120,6 +122,10 @@ impl KitConfig {
                 "TRACE_RATIO",
                 0.01,
                 "the share of traces begun here that are sampled",
+            ),
+            image_digest: env.optional(
+                "IMAGE_DIGEST",
+                "the digest of the image that this runs from, as the deployment knows it",
             ),
             faults: env.flag(
                 "FAULTS",

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub(crate) faults: IntCounterVec,
     /// Of the calls to other services.
     pub(crate) upstreams: UpstreamMetrics,
+    /// `http_requests_in_flight_limit`: requests at work at most.
+    pub(crate) in_flight_limit: IntGauge,
     /// `http_requests_shed_total`: requests answered 503 because too many were at work.
     pub shed: IntCounter,
 }
@@ -49,6 +51,7 @@ impl Metrics {
             .expect("the options are valid");
         let in_flight = IntGauge::new("http_requests_in_flight", "Requests at work")
             .expect("the name is valid");
+        let limit = IntGauge::new("http_requests_in_flight_limit", "Requests at work at most");
         let shed = IntCounter::new(
             "http_requests_shed_total",
             "Requests refused because too many were at work",
@@ -61,6 +64,7 @@ impl Metrics {
         Self {
             duration: register(&registry, duration),
             in_flight: register(&registry, in_flight),
+            in_flight_limit: register(&registry, limit.expect("the name is valid")),
             shed: register(&registry, shed),
             faults: register(&registry, faults),
             upstreams: UpstreamMetrics::new(&registry),

@@ -17,6 +17,8 @@ pub struct Pages {
     pub identity: Identity,
     /// Where it runs.
     pub environment: String,
+    /// The image's digest, as far as the deployment told it.
+    pub image_digest: Option<String>,
     /// Liveness.
     pub heartbeat: Heartbeat,
     /// Readiness.
@@ -88,6 +90,7 @@ impl Pages {
             "version": version,
             "revision": revision,
             "environment": self.environment,
+            "image_digest": self.image_digest,
             "faults": self.faults.shown(),
         });
         body::json(StatusCode::OK, &facts)

@@ -125,6 +125,7 @@ async fn serve<A: App>(
     let pages = Pages {
         identity,
         environment: config.environment.clone(),
+        image_digest: config.image_digest.clone(),
         heartbeat: Heartbeat::new(config.health_stall),
         readiness: kit.readiness.clone(),
         metrics: kit.metrics.clone(),
@@ -225,6 +226,8 @@ struct Pipeline<A> {
 impl<A: App> Pipeline<A> {
     fn new(app: Arc<A>, pages: Pages, kit: &Kit) -> Arc<Self> {
         let permits = Semaphore::new(kit.config.max_in_flight);
+        let limit = i64::try_from(kit.config.max_in_flight).unwrap_or(i64::MAX);
+        kit.metrics.in_flight_limit.set(limit);
         Arc::new(Self { app, pages, kit: kit.clone(), permits })
     }
 
