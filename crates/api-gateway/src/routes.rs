@@ -12,6 +12,7 @@ use hyper::{
 };
 use serde_json::json;
 use service_kit::{App, Kit, Problem, Request, Response, body, client::Client, input::segments};
+use uuid::Uuid;
 
 use crate::{
     config::Config,
@@ -191,7 +192,7 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
         ["assets", "style.css"] => (GET, "GET, HEAD", Route::Style, "/assets/style.css"),
         ["assets", "live.js"] => (GET, "GET, HEAD", Route::Script, "/assets/live.js"),
         ["demo", "orders"] => (POST, "POST", Route::DemoPlace, "/demo/orders"),
-        ["demo", "orders", _, "cancel"] => {
+        ["demo", "orders", id, "cancel"] if id.parse::<Uuid>().is_ok() => {
             (POST, "POST", Route::DemoCancel, "/demo/orders/{id}/cancel")
         }
         ["openapi.json"] => (GET, "GET, HEAD", Route::OpenApi, "/openapi.json"),

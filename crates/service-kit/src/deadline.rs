@@ -57,6 +57,14 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_told_the_limit_holds(value in "[\\x20-\\x7e]{0,30}") {
+            let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_str(&value).unwrap())]);
+            proptest::prop_assert!(within(&headers, Duration::from_secs(10)) <= Duration::from_secs(10));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_time_that_remains_is_told_to_the_next() {
         assert_eq!(remaining(), None);

@@ -142,6 +142,8 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     #[test]
@@ -181,6 +183,42 @@ mod tests {
             "limit=3",
         ] {
             assert!(Page::from_query(Some(query)).is_err(), "{query}");
+        }
+    }
+
+    proptest! {
+        /// What is taken as a path's segments gives the same path again: there is no second reading of it.
+        #[test]
+        fn segments_are_the_path(path in "[/a-z.%_;\\PC]{0,40}") {
+            if let Some(segments) = segments(&path) {
+                prop_assert_eq!(&format!("/{}", segments.join("/")), &path);
+                prop_assert!(!segments.contains(&"..") && !segments.contains(&"."));
+            }
+        }
+
+        #[test]
+        fn a_page_token_comes_back_as_the_key_it_was_made_of(key in "\\PC{1,100}") {
+            let token = encode(&key);
+            prop_assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            prop_assert_eq!(decode(&token), Some(key));
+        }
+
+        #[test]
+        fn any_query_is_a_page_within_bounds_or_a_400(query in "\\PC{0,60}") {
+            match Page::from_query(Some(&query)) {
+                Ok(page) => prop_assert!((1..=MAX_PAGE_SIZE).contains(&page.size)),
+                Err(problem) => prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
+            }
+        }
+
+        #[test]
+        fn any_header_is_a_key_of_visible_ascii_or_a_400(value in vec(any::<u8>(), 0..300)) {
+            let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) else { return Ok(()) };
+            let headers = HeaderMap::from_iter([(hyper::header::HeaderName::from_static("idempotency-key"), value)]);
+            match idempotency_key(&headers) {
+                Ok(key) => prop_assert!((1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())),
+                Err(problem) => prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
+            }
         }
     }
 

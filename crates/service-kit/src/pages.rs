@@ -31,35 +31,41 @@ pub struct Pages {
 
 impl Pages {
     /// The probes: none when the path is another.
-    pub fn probe(&self, path: &str) -> Option<Response> {
-        match path {
-            "/health" => Some(self.health()),
-            "/ready" => Some(self.ready()),
-            _ => None,
+    pub fn probe(&self, method: &Method, path: &str) -> Option<Response> {
+        if !matches!(path, "/health" | "/ready") {
+            return None;
         }
+        Some(self.page(method, path).unwrap_or_else(|problem| problem.into_response("")))
     }
 
     /// Any page of the admin listener.
     pub async fn admin(&self, request: Request) -> Result<Response, Problem> {
-        let (method, path) = (request.method(), request.uri().path());
-        if path == "/faults" {
-            return self.faults.answer(request).await;
+        match request.uri().path() {
+            "/faults" => self.faults.answer(request).await,
+            path => self.page(request.method(), path),
         }
-        if !matches!(path, "/health" | "/ready" | "/metrics" | "/info") {
-            return Err(Problem::not_found(
-                "the admin listener has /health, /ready, /metrics, /info and, with FAULTS=on, /faults",
-            ));
-        }
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Result<Response, Problem> {
+        let page: fn(&Self) -> Response = match path {
+            "/health" => Self::health,
+            "/ready" => Self::ready,
+            "/metrics" => Self::metrics,
+            "/info" => Self::info,
+            _ => {
+                return Err(Problem::not_found(
+                    "the admin listener has /health, /ready, /metrics, /info and, with FAULTS=on, /faults",
+                ));
+            }
+        };
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(Problem::method_not_allowed("GET, HEAD"));
         }
-        Ok(match path {
-            "/metrics" => {
-                body::text(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text())
-            }
-            "/info" => self.info(),
-            probe => self.probe(probe).expect("the paths were checked above"),
-        })
+        Ok(page(self))
+    }
+
+    fn metrics(&self) -> Response {
+        body::text(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text())
     }
 
     fn health(&self) -> Response {

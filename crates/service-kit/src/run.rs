@@ -232,7 +232,7 @@ impl<A: App> Pipeline<A> {
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Result<Response, Dropped> {
-        if let Some(response) = self.pages.probe(request.uri().path()) {
+        if let Some(response) = self.pages.probe(request.method(), request.uri().path()) {
             return Ok(response);
         }
         let start = Instant::now();

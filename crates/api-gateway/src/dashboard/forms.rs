@@ -5,8 +5,11 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, ORIGIN},
 };
 use serde_json::{Value, json};
-use service_kit::{Problem, Response, body};
+use service_kit::{Problem, Response, body, input::is_identifier};
 use uuid::Uuid;
+
+/// The largest quantity, as orders has it.
+const MAX_QUANTITY: i64 = 1_000_000;
 
 /// What the form that places an order says.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,8 +40,14 @@ impl Placement {
         let key = key.and_then(|key| key.parse().ok());
         let quantity = quantity.and_then(|quantity| quantity.trim().parse().ok());
         match (key, sku, quantity) {
-            (Some(key), Some(sku), Some(quantity)) => Ok(Self { key, sku, quantity }),
-            _ => Err(Problem::bad_request("the form needs a key (UUID), a sku and a quantity")),
+            (Some(key), Some(sku), Some(quantity))
+                if is_identifier(&sku) && (1..=MAX_QUANTITY).contains(&quantity) =>
+            {
+                Ok(Self { key, sku, quantity })
+            }
+            _ => Err(Problem::bad_request(
+                "the form needs a key (UUID), a sku and a quantity of 1 to 1000000",
+            )),
         }
     }
 
@@ -184,18 +193,30 @@ mod tests {
     #[test]
     fn a_form_has_its_three_fields_once_each() {
         let key = Uuid::nil();
-        let placement = Placement { key, sku: "A 1".to_owned(), quantity: 2 };
+        let placement = Placement { key, sku: "A-1".to_owned(), quantity: 2 };
         let parse = |text: &str| Placement::parse(text.as_bytes());
-        assert_eq!(parse(&format!("quantity=2&sku=A+1&key={key}")).unwrap(), placement);
+        assert_eq!(parse(&format!("quantity=2&sku=A%2D1&key={key}")).unwrap(), placement);
         for wrong in [
             "",
             "key=1&sku=a&quantity=1",
             &format!("key={key}&sku=a&quantity=x"),
             &format!("key={key}&sku=a"),
+            &format!("key={key}&sku=a&quantity=0"),
+            &format!("key={key}&sku=a+b&quantity=1"),
             &format!("key={key}&sku=a&sku=b&quantity=1"),
             &format!("key={key}&sku=a&quantity=1&more=1"),
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_a_placement_within_bounds_or_a_400(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            match Placement::parse(&bytes) {
+                Ok(placement) => proptest::prop_assert!((1..=MAX_QUANTITY).contains(&placement.quantity)),
+                Err(problem) => proptest::prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
+            }
         }
     }
 

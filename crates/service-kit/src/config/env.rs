@@ -241,6 +241,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_none(text in "[0-9]{0,22}(ms|s|m|h|d)?|\\PC{0,20}") {
+            let _never_panics = duration(&text);
+        }
+    }
+
     #[test]
     fn a_duration_is_shown_as_it_would_be_set() {
         for text in ["0", "250ms", "1500ms", "3s", "90s", "24h"] {
