@@ -94,9 +94,9 @@ impl Placing {
 
     /// Brings a pending order to its end.
     pub async fn drive(&self, id: Uuid, lines: &[PricedLine]) -> Result<(), Error> {
-        let status = match self.inventory.reserve(id, lines).await {
+        let (status, rejection) = match self.inventory.reserve(id, lines).await {
             Ok(Moved::Done) => match self.inventory.confirm(id).await? {
-                Moved::Done => Status::Confirmed,
+                Moved::Done => (Status::Confirmed, None),
                 // It expired or was released in between: the next round sees what is true then.
                 Moved::Closed => {
                     return Err(Error::Inventory("the reservation did not last".into()));
@@ -106,13 +106,12 @@ impl Placing {
             Ok(Moved::Closed) => return Ok(()),
             Err(Error::InsufficientStock(lacking)) => {
                 let problem = Problem::from(Error::InsufficientStock(lacking));
-                let rejection = Answer::problem(&problem, &telemetry::trace_id(&Span::current()));
-                self.store.keep_answer(&rejection, id).await?;
-                Status::Rejected
+                let answer = Answer::problem(&problem, &telemetry::trace_id(&Span::current()));
+                (Status::Rejected, Some(answer))
             }
             Err(error) => return Err(error),
         };
-        if self.store.finish(id, status).await? {
+        if self.store.finish(id, status, rejection.as_ref()).await? {
             self.count(status);
         } else if self.store.order(id).await?.status == Status::Cancelled {
             // Its cancelling may have passed before the stock was taken: whoever is last gives it back.

@@ -79,13 +79,25 @@ impl Store {
         Ok(Begun::New)
     }
 
-    /// Moves a pending order to its end; false when it is not pending any more.
+    /// Moves a pending order to its end, and with a rejection keeps its answer unless the key has one, both or neither:
+    /// what is told must stay true. False when the order is not pending any more.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
-    pub async fn finish(&self, id: Uuid, status: Status) -> Result<bool, Error> {
-        let client = self.database.get().await?;
+    pub async fn finish(
+        &self,
+        id: Uuid,
+        status: Status,
+        rejection: Option<&Answer>,
+    ) -> Result<bool, Error> {
+        let mut client = self.database.get().await?;
+        let transaction = client.transaction().await?;
         let update = "UPDATE orders SET status = $2, settled = true, updated_at = now()
             WHERE id = $1 AND status = 'pending'";
-        Ok(client.execute(update, &[&id, &status.name()]).await? == 1)
+        let is_moved = transaction.execute(update, &[&id, &status.name()]).await? == 1;
+        if let (true, Some(answer)) = (is_moved, rejection) {
+            answer.keep(&*transaction, id).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_moved)
     }
 
     /// Marks an order as cancelled, its stock still to be given back; false when it was cancelled before.

@@ -86,6 +86,34 @@ async fn an_order_stays_pending_while_inventory_is_away_and_is_finished_afterwar
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_is_never_told_of_an_order_that_is_confirmed_in_the_end() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("RESUME_INTERVAL", "50ms")]).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    // As if orders died when it was about to write the rejection.
+    let dying = "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'died'; END $$;
+        CREATE TRIGGER dying BEFORE UPDATE ON orders FOR EACH ROW WHEN (NEW.status = 'rejected') EXECUTE FUNCTION die()";
+    databases.orders.batch_execute(dying).await.unwrap();
+    let first = place(&stack, "key", order("PADLOCK-40", 80)).await;
+    assert_ne!(first.json()["type"], "/problems/insufficient-stock", "told before it was true");
+    let url = format!("{}/v1/items/PADLOCK-40/receipts", stack.url(Service::Inventory));
+    let arrived = local_stack::http::send(
+        hyper::Method::POST,
+        &url,
+        &[("idempotency-key", "r")],
+        r#"{"quantity":100}"#,
+    );
+    assert_eq!(arrived.await.unwrap().status, 200);
+    databases.orders.batch_execute("DROP TRIGGER dying ON orders").await.unwrap();
+    until("the order is finished", || async {
+        get(&stack, "/api/v1/orders").await.json()["orders"][0]["status"] == "confirmed"
+    })
+    .await;
+    assert_eq!(place(&stack, "key", order("PADLOCK-40", 80)).await.status, 201);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_database_refuses_illegal_moves_of_an_order() {
     let state = temporary_folder().unwrap();
     let stack = start(&state).await;

@@ -7,6 +7,7 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
 };
 use service_kit::{Problem, Response, body};
+use tokio_postgres::GenericClient;
 use tracing::instrument;
 use uuid::Uuid;
 
@@ -38,6 +39,18 @@ impl Answer {
             location: None,
             body: members.to_string(),
         }
+    }
+
+    /// Keeps it for an order's key unless that has one.
+    pub(super) async fn keep(&self, client: &impl GenericClient, id: Uuid) -> Result<(), Error> {
+        let update =
+            "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
+            WHERE order_id = $1 AND status IS NULL";
+        let status = i32::from(self.status);
+        client
+            .execute(update, &[&id, &status, &self.content_type, &self.location, &self.body])
+            .await?;
+        Ok(())
     }
 
     /// On the wire.
@@ -77,14 +90,7 @@ impl Store {
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn keep_answer(&self, answer: &Answer, id: Uuid) -> Result<(), Error> {
         let client = self.database.get().await?;
-        let update =
-            "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
-            WHERE order_id = $1 AND status IS NULL";
-        let status = i32::from(answer.status);
-        client
-            .execute(update, &[&id, &status, &answer.content_type, &answer.location, &answer.body])
-            .await?;
-        Ok(())
+        answer.keep(&**client, id).await
     }
 
     /// Forgets answers that are older than `age`; a key with unfinished work is kept. Then the keys are free again.
