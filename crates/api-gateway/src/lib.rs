@@ -9,20 +9,15 @@ pub mod routes;
 pub mod topology;
 pub mod upstream;
 
-use service_kit::{Identity, Kit, StartError};
+use service_kit::{Identity, Kit, StartError, identity};
 
 pub use self::{config::Config, routes::Gateway};
 
 /// Which program this is; the gateway shows its own build beside the others'.
-pub const IDENTITY: Identity = Identity {
-    name: "api-gateway",
-    about: "the only way in: the dashboard, and the API passed on to orders and inventory",
-    version: env!("CARGO_PKG_VERSION"),
-    revision: match option_env!("STOCKYARD_REVISION") {
-        Some(revision) => revision,
-        None => "unknown",
-    },
-};
+pub const IDENTITY: Identity = identity!(
+    "api-gateway",
+    "the only way in: the dashboard, and the API passed on to orders and inventory"
+);
 
 /// Starts what the gateway is made of.
 ///

@@ -8,20 +8,13 @@ pub mod routes;
 pub mod store;
 pub mod worker;
 
-use service_kit::{Identity, Kit, StartError};
+use service_kit::{Identity, Kit, StartError, identity};
 
 pub use self::{config::Config, routes::Inventory};
 
 /// Which program this is.
-pub const IDENTITY: Identity = Identity {
-    name: "inventory",
-    about: "keeps items, their stock, and what is reserved for orders",
-    version: env!("CARGO_PKG_VERSION"),
-    revision: match option_env!("STOCKYARD_REVISION") {
-        Some(revision) => revision,
-        None => "unknown",
-    },
-};
+pub const IDENTITY: Identity =
+    identity!("inventory", "keeps items, their stock, and what is reserved for orders");
 
 /// Starts what inventory is made of.
 ///

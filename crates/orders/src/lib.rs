@@ -11,20 +11,13 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use service_kit::{Identity, Kit, StartError, client::Client};
+use service_kit::{Identity, Kit, StartError, client::Client, identity};
 
 pub use self::{config::Config, routes::Orders};
 
 /// Which program this is.
-pub const IDENTITY: Identity = Identity {
-    name: "orders",
-    about: "places orders, each once, against inventory's stock",
-    version: env!("CARGO_PKG_VERSION"),
-    revision: match option_env!("STOCKYARD_REVISION") {
-        Some(revision) => revision,
-        None => "unknown",
-    },
-};
+pub const IDENTITY: Identity =
+    identity!("orders", "places orders, each once, against inventory's stock");
 
 /// Starts what orders is made of.
 ///

@@ -43,6 +43,23 @@ pub struct Identity {
     pub revision: &'static str,
 }
 
+/// The [`Identity`] of the crate that calls this: its name and what it is for. Nix tells the source revision in
+/// `STOCKYARD_REVISION` when it builds.
+#[macro_export]
+macro_rules! identity {
+    ($name:literal, $about:literal) => {
+        $crate::Identity {
+            name: $name,
+            about: $about,
+            version: env!("CARGO_PKG_VERSION"),
+            revision: match option_env!("STOCKYARD_REVISION") {
+                Some(revision) => revision,
+                None => "unknown",
+            },
+        }
+    };
+}
+
 /// What the kit gives to a service.
 #[derive(Debug, Clone)]
 pub struct Kit {
