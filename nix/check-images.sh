@@ -14,6 +14,7 @@ for program in $programs; do
     config=$(skopeo inspect --config "oci:$layout")
     size=$(jq '[.layers[].size] | add' <<<"$manifest")
 
+    holds "$name: oci-image verify" "$(oci-image verify "$layout" | grep -c 'no fault')" 1
     holds "$name: layers" "$(jq '.layers | length' <<<"$manifest")" 2
     holds "$name: user" "$(jq -r .config.User <<<"$config")" 65532:65532
     holds "$name: entrypoint" "$(jq -r '.config.Entrypoint[]' <<<"$config")" "/bin/$name"

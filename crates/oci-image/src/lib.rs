@@ -7,6 +7,7 @@ pub mod image;
 pub mod inspect;
 pub mod layer;
 pub mod layout;
+pub mod verify;
 
 /// What can go wrong: the message says what happened, where, and what to do.
 pub type Result<T> = anyhow::Result<T>;

@@ -1,13 +1,16 @@
 //! The command `oci-image`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use oci_image::{
     Result,
     image::{self, Plan},
-    inspect,
+    inspect, verify,
 };
 
 const HELP: &str = "\
@@ -15,6 +18,9 @@ oci-image build --name NAME --architecture ARCH --base DIR --binary FILE --outpu
   builds an OCI image layout: the base layer from DIR, the program at /bin/NAME
 oci-image inspect DIR
   checks a layout's blobs and prints them as a tree with sizes
+oci-image verify DIR
+  holds a layout against the specification and against itself: descriptors, blobs, diff ids, layers' entries; names
+  every fault
 ";
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
@@ -36,10 +42,19 @@ fn run() -> Result<String> {
     match flags.next()? {
         Some(Value(word)) if word == "build" => build(flags),
         Some(Value(word)) if word == "inspect" => inspect::tree(&PathBuf::from(flags.value()?)),
+        Some(Value(word)) if word == "verify" => verified(&PathBuf::from(flags.value()?)),
         Some(Long("help") | Short('h')) => Ok(HELP.to_owned()),
         Some(other) => Err(other.unexpected().into()),
         None => bail!("what to do?\n{HELP}"),
     }
+}
+
+fn verified(folder: &Path) -> Result<String> {
+    let faults = verify::faults(folder);
+    if faults.is_empty() {
+        return Ok(format!("{}: no fault\n", folder.display()));
+    }
+    bail!("{} has {} fault(s):\n  {}", folder.display(), faults.len(), faults.join("\n  "))
 }
 
 fn build(mut flags: lexopt::Parser) -> Result<String> {

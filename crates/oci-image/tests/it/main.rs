@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod verify;
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
