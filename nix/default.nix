@@ -5,7 +5,7 @@
 }: let
   workspace = import ./workspace.nix {inherit pkgs lib;};
   images = import ./images.nix {inherit pkgs lib workspace;};
-  apps = import ./apps.nix {inherit pkgs lib workspace;};
+  apps = import ./apps.nix {inherit pkgs lib workspace images;};
   checks = import ./checks.nix {inherit pkgs lib workspace images;};
 in {
   packages =
@@ -14,7 +14,8 @@ in {
       inherit (images) images;
       default = images.images;
     }
-    // lib.mapAttrs' (name: image: lib.nameValuePair "${name}-image" image) images.byService;
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byService
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archives;
   inherit apps checks;
   formatter = workspace.programs.nix-format;
   devShells.default = import ./shell.nix {inherit pkgs;};

@@ -19,8 +19,16 @@
         --architecture ${pkgs.stdenv.hostPlatform.go.GOARCH} --base ${base} --mode tmp=1777 \
         --binary ${lib.getExe workspace.programs.${name}} --output $out
     '';
+  # What `docker load` and `podman load` take; made from the layout, so with the same configuration and layers.
+  archive = name:
+    pkgs.runCommand "${name}-archive.tar" {nativeBuildInputs = [pkgs.skopeo];} ''
+      export TMPDIR=$NIX_BUILD_TOP
+      skopeo --insecure-policy copy oci:${image name}:${name} docker-archive:$out:${name}:${version}
+    '';
+  version = "0.1.0";
 in rec {
-  inherit base;
+  inherit base version;
+  archives = lib.genAttrs workspace.services archive;
   byService = lib.genAttrs workspace.services image;
   images = pkgs.linkFarm "images" (lib.mapAttrsToList (name: path: {inherit name path;}) byService);
 }
