@@ -22,8 +22,7 @@
   # What `docker load` and `podman load` take; made from the layout, so with the same configuration and layers.
   archive = name:
     pkgs.runCommand "${name}-archive.tar" {nativeBuildInputs = [pkgs.skopeo];} ''
-      export TMPDIR=$NIX_BUILD_TOP
-      skopeo --insecure-policy copy oci:${image name}:${name} docker-archive:$out:${name}:${version}
+      skopeo --insecure-policy --tmpdir "$NIX_BUILD_TOP" copy oci:${image name}:${name} docker-archive:$out:${name}:${version}
     '';
   version = "0.1.0";
 in rec {
