@@ -82,7 +82,7 @@ async fn five_times_the_capacity_leaves_probes_answering_and_the_admitted_bounde
     assert!(admitted.len() > full / 2, "only {} of {full} were admitted", admitted.len());
     assert!(percentile(&admitted, 99) < Duration::from_secs(1));
     assert!(percentile(&shed, 50) < Duration::from_millis(SERVICE_MILLIS.into()));
-    assert!(percentile(&probed, 100) < Duration::from_secs(1));
+    assert!(percentile(&probed, 100) < Duration::from_secs(2));
     // And at once as before.
     assert_eq!(get(&stack, "/api/v1/items/NUT-M8").await.status, 200);
     stack.stop().await.unwrap();

@@ -20,14 +20,14 @@ async fn sent(stack: &Stack, outcome: &str) -> f64 {
 async fn the_callers_deadline_is_carried_to_the_last_service() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("FAULTS", "on")]).await;
-    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 3000})).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 10_000})).await;
     let deadline = [("x-request-timeout-ms", "300"), ("idempotency-key", "brief")];
-    // inventory itself gives up, long before its fault's three seconds are over.
+    // inventory itself gives up, long before its fault's ten seconds are over.
     let start = Instant::now();
     let url = format!("{}/v1/items", stack.url(INVENTORY));
     let reply = http::send(Method::GET, &url, &deadline, "").await.unwrap();
     assert_eq!(reply.json()["type"], "/problems/deadline-exceeded", "{}", reply.text());
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(5));
     // Through the gateway, orders gives up on inventory as early, though a write of its own it would bring to its end.
     let start = Instant::now();
     let url = format!("{}/api/v1/orders", stack.url(GATEWAY));
@@ -36,7 +36,7 @@ async fn the_callers_deadline_is_carried_to_the_last_service() {
     let series = "upstream_requests_total{outcome=\"timeout\",upstream=\"inventory\"}";
     until("orders has given up", || async { metric(&stack, Service::Orders, series).await > 0.5 })
         .await;
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     let url = format!("{}/api/v1/items", stack.url(GATEWAY));
     let none_left =
         http::send(Method::GET, &url, &[("x-request-timeout-ms", "0")], "").await.unwrap();
