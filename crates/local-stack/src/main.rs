@@ -1,6 +1,11 @@
 //! `local-stack`: the whole system on this machine, until Ctrl-C or to be killed again and again.
 
-use std::{collections::BTreeMap, env, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
@@ -98,7 +103,6 @@ fn command() -> Result<Command> {
 }
 
 /// Runs crash rounds, each on a state of its own, beside whatever else runs here; the first breach ends them.
-#[expect(clippy::print_stdout, reason = "a command talks to its user")]
 async fn crash_rounds(settings: Settings, count: u32) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     for number in 1..=count {
@@ -115,36 +119,40 @@ async fn crash_rounds(settings: Settings, count: u32) -> Result<()> {
             round = crash::round(settings) => round.with_context(|| format!("round {number} of {count}"))?,
             _ = interrupt.recv() => bail!("stopped in round {number} of {count}"),
         };
-        println!("round {number} of {count}: {round}");
+        say(&format!("round {number} of {count}: {round}"));
     }
     Ok(())
 }
 
 /// Runs the stack until a signal or the end of a part.
-#[expect(clippy::print_stdout, reason = "a command talks to its user")]
 async fn run(settings: Settings) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let with_prometheus = settings.prometheus.is_some();
-    println!("Starting in {} (STATE_DIR)", settings.state.display());
+    say(&format!("Starting in {} (STATE_DIR)", settings.state.display()));
     // A signal during the start drops what has been started, which kills it.
     let mut stack = tokio::select! {
         stack = Stack::start(settings) => stack?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
-    println!("{}", welcome(&stack, with_prometheus));
+    say(&welcome(&stack, with_prometheus));
     let failure = tokio::select! {
         failure = stack.watch() => Some(failure),
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
     };
-    println!("Stopping");
+    say("Stopping");
     let stopped = tokio::select! {
         stopped = stack.stop() => stopped,
         _ = interrupt.recv() => bail!("stopped at once by a second Ctrl-C; what was acknowledged is kept"),
     };
     failure.map_or(stopped, Err)
+}
+
+/// Tells the user; one who has closed the output is not told, and that is no failure.
+fn say(text: &str) {
+    let _reader_is_gone = writeln!(io::stdout(), "{text}");
 }
 
 fn welcome(stack: &Stack, with_prometheus: bool) -> String {
