@@ -1,43 +1,57 @@
-//! An image of one program: a base layer that images share, and a layer with the program.
+//! An image of one platform: layers, configuration, manifest.
+//!
+//! Source: OCI image specification 1.1, config.md and manifest.md.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
+use anyhow::ensure;
 use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, History, HistoryBuilder, ImageConfigurationBuilder,
-    ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
+    Arch, Config, ConfigBuilder, Descriptor, History, HistoryBuilder, ImageConfiguration,
+    ImageConfigurationBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
 };
 
 use crate::{
     Result,
     layer::{Entries, Layer},
     layout::Layout,
+    referrers::Referrers,
 };
 
 /// A constant time: a real one would change every digest.
-const CREATED: &str = "1970-01-01T00:00:01Z";
-/// The user and group `nonroot`.
-const USER: &str = "65532:65532";
-/// The annotation that names an image in a layout.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const CREATED: &str = "1970-01-01T00:00:01Z";
 
 /// What an image is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Plan {
-    /// The image's and the program's name.
+    /// The image's name.
     pub name: String,
+    /// Its version: tag and label.
+    pub version: String,
     /// The architecture as OCI names it, e.g. amd64.
     pub architecture: String,
-    /// The tree of the base layer.
-    pub base: PathBuf,
-    /// Modes of entries in the base layer that differ from the usual.
-    pub modes: Vec<(PathBuf, u32)>,
-    /// The program; it stands at `/bin/NAME`.
-    pub binary: PathBuf,
-    /// The version, for the label.
-    pub version: String,
+    /// The layers from the lowest, each with the name that the history shows.
+    pub layers: Vec<(String, Entries)>,
+    /// What is run, and how.
+    pub process: Process,
+}
+
+/// The configuration's part on the process. What is empty is left out.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// User and group, as numbers: Kubernetes' runAsNonRoot takes no names.
+    pub user: String,
+    /// The program with its fixed arguments.
+    pub entrypoint: Vec<String>,
+    /// Arguments that a user replaces.
+    pub command: Vec<String>,
+    /// `NAME=VALUE` each.
+    pub environment: Vec<String>,
+    /// `PORT/tcp` each.
+    pub ports: Vec<String>,
+    /// Folders that are written to.
+    pub volumes: Vec<String>,
+    /// The signal that ends the process in order, when it is not SIGTERM.
+    pub stop_signal: Option<String>,
 }
 
 /// What was built.
@@ -51,19 +65,17 @@ pub struct Built {
 
 /// Builds the image into a layout at `output`.
 pub fn build(plan: &Plan, output: &Path) -> Result<Built> {
-    let mut base = Entries::of_tree(&plan.base)?;
-    for (path, mode) in &plan.modes {
-        base.set_mode(path, *mode)?;
+    ensure!(!plan.layers.is_empty(), "an image of no layer: give --layer, and what is in it");
+    let mut layers = Vec::with_capacity(plan.layers.len());
+    for (name, entries) in &plan.layers {
+        layers.push((entries.pack()?, name.as_str()));
     }
-    let program = Entries::of_program(&plan.binary, &Path::new("bin").join(&plan.name))?;
-    let layers = [(base.pack()?, "base"), (program.pack()?, "application")];
-
     let layout = Layout::create(output)?;
     let mut descriptors = Vec::with_capacity(layers.len());
     for (layer, _) in &layers {
         descriptors.push(layout.add(MediaType::ImageLayerGzip, &layer.blob)?);
     }
-    let config = layout.add(MediaType::ImageConfig, configuration(plan, &layers)?.as_bytes())?;
+    let config = layout.add_json(MediaType::ImageConfig, &configuration(plan, &layers)?)?;
     let sizes = descriptors.iter().map(Descriptor::size).collect();
     let manifest = ImageManifestBuilder::default()
         .schema_version(2_u32)
@@ -71,48 +83,50 @@ pub fn build(plan: &Plan, output: &Path) -> Result<Built> {
         .config(config)
         .layers(descriptors)
         .build()?;
-    let mut manifest = layout.add(MediaType::ImageManifest, manifest.to_string()?.as_bytes())?;
+    let mut manifest = layout.add_json(MediaType::ImageManifest, &manifest)?;
     let platform = PlatformBuilder::default()
         .os(Os::Linux)
         .architecture(Arch::from(plan.architecture.as_str()))
         .build()?;
     manifest.set_platform(Some(platform));
-    manifest.set_annotations(Some(HashMap::from([(REF_NAME.to_owned(), plan.name.clone())])));
     let digest = manifest.digest().to_string();
-    layout.finish(vec![manifest])?;
+    layout.finish(manifest, &format!("{}:{}", plan.name, plan.version), &Referrers::new())?;
     Ok(Built { digest, layers: sizes })
 }
 
-/// The configuration as text with its labels sorted: a map of its own order would change the digest from run to run.
-fn configuration(plan: &Plan, layers: &[(Layer, &str)]) -> Result<String> {
-    let config = ConfigBuilder::default()
-        .user(USER)
-        .exposed_ports(vec!["8080/tcp".to_owned(), "9090/tcp".to_owned()])
-        .env(vec![
-            "PATH=/bin".to_owned(),
-            "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt".to_owned(),
-        ])
-        .entrypoint(vec![format!("/bin/{}", plan.name)])
+fn configuration(plan: &Plan, layers: &[(Layer, &str)]) -> Result<ImageConfiguration> {
+    let diff_ids: Vec<_> =
+        layers.iter().map(|(layer, _)| format!("sha256:{}", layer.diff_id)).collect();
+    let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?;
+    let history = layers.iter().map(|(_, what)| history(what)).collect::<Result<Vec<_>>>()?;
+    Ok(ImageConfigurationBuilder::default()
+        .created(CREATED)
+        .architecture(Arch::from(plan.architecture.as_str()))
+        .os(Os::Linux)
+        .config(process(plan)?)
+        .rootfs(rootfs)
+        .history(history)
+        .build()?)
+}
+
+fn process(plan: &Plan) -> Result<Config> {
+    let process = &plan.process;
+    let mut config = ConfigBuilder::default()
+        .user(process.user.as_str())
+        .env(process.environment.clone())
+        .entrypoint(process.entrypoint.clone())
         .working_dir("/")
         .labels(HashMap::from([
             ("org.opencontainers.image.title".to_owned(), plan.name.clone()),
             ("org.opencontainers.image.version".to_owned(), plan.version.clone()),
         ]))
         .build()?;
-    let diff_ids: Vec<_> =
-        layers.iter().map(|(layer, _)| format!("sha256:{}", layer.diff_id)).collect();
-    let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?;
-    let history = layers.iter().map(|(_, what)| history(what)).collect::<Result<Vec<_>>>()?;
-    let configuration = ImageConfigurationBuilder::default()
-        .created(CREATED)
-        .architecture(Arch::from(plan.architecture.as_str()))
-        .os(Os::Linux)
-        .config(config)
-        .rootfs(rootfs)
-        .history(history)
-        .build()?;
-    // serde_json's own map is sorted.
-    Ok(serde_json::to_value(&configuration)?.to_string())
+    let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    config.set_cmd(some(&process.command));
+    config.set_exposed_ports(some(&process.ports));
+    config.set_volumes(some(&process.volumes));
+    config.set_stop_signal(process.stop_signal.clone());
+    Ok(config)
 }
 
 fn history(what: &str) -> Result<History> {

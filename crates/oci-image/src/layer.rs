@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Write,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -48,30 +48,25 @@ struct Entry {
 pub struct Entries(BTreeMap<PathBuf, Entry>);
 
 impl Entries {
-    /// Everything below `root`: folders 0755, files 0444 or, when they may be run, 0555; links as they are.
-    pub fn of_tree(root: &Path) -> Result<Self> {
-        let mut entries = Self::default();
-        entries.add_tree(root, Path::new(""))?;
-        Ok(entries)
+    /// Adds everything below `root`: folders 0755, files 0444 or, when they may be run, 0555; links as they are.
+    pub fn add_tree(&mut self, root: &Path) -> Result<()> {
+        self.add_folder(root, Path::new(""))
     }
 
-    /// One program at `path`, with the folder that holds it.
-    pub fn of_program(file: &Path, path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(file)
-            .with_context(|| format!("cannot read the program {}", file.display()))?;
+    /// Adds one file at `path`, with the folders that hold it.
+    pub fn add_file(&mut self, path: &Path, file: &Path) -> Result<()> {
+        let metadata =
+            fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
         if !metadata.is_file() {
-            bail!("the program {} is no file", file.display());
+            bail!("{} is no file", file.display());
         }
-        let mut entries = Self::default();
-        let parents = path.ancestors().skip(1).filter(|parent| parent != &Path::new(""));
-        for parent in parents {
-            entries.0.insert(parent.to_owned(), Entry { mode: 0o755, content: Content::Folder });
+        for parent in path.ancestors().skip(1).filter(|parent| parent != &Path::new("")) {
+            let folder = Entry { mode: 0o755, content: Content::Folder };
+            self.0.entry(parent.to_owned()).or_insert(folder);
         }
-        entries.0.insert(
-            path.to_owned(),
-            Entry { mode: 0o555, content: Content::File(file.to_owned()) },
-        );
-        Ok(entries)
+        let entry = Entry { mode: mode(&metadata), content: Content::File(file.to_owned()) };
+        self.0.insert(path.to_owned(), entry);
+        Ok(())
     }
 
     /// Gives an entry another mode, for what a Nix store cannot hold (`/tmp` is 1777).
@@ -84,7 +79,7 @@ impl Entries {
         Ok(())
     }
 
-    fn add_tree(&mut self, root: &Path, below: &Path) -> Result<()> {
+    fn add_folder(&mut self, root: &Path, below: &Path) -> Result<()> {
         let folder = root.join(below);
         let children = fs::read_dir(&folder)
             .with_context(|| format!("cannot read the folder {}", folder.display()))?;
@@ -93,14 +88,12 @@ impl Entries {
             let path = below.join(child.file_name());
             let metadata = fs::symlink_metadata(child.path())?;
             let entry = if metadata.is_dir() {
-                self.add_tree(root, &path)?;
+                self.add_folder(root, &path)?;
                 Entry { mode: 0o755, content: Content::Folder }
             } else if metadata.is_symlink() {
                 Entry { mode: 0o777, content: Content::Link(fs::read_link(child.path())?) }
             } else if metadata.is_file() {
-                use std::os::unix::fs::PermissionsExt;
-                let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o444 } else { 0o555 };
-                Entry { mode, content: Content::File(child.path()) }
+                Entry { mode: mode(&metadata), content: Content::File(child.path()) }
             } else {
                 bail!(
                     "{} is no file, folder or link: a layer cannot hold it",
@@ -128,6 +121,11 @@ impl Entries {
             uncompressed: archive.len() as u64,
         })
     }
+}
+
+/// 0555 for what may be run, else 0444: never set-user-id, whatever the file system says.
+fn mode(metadata: &fs::Metadata) -> u32 {
+    if metadata.permissions().mode() & 0o100 == 0 { 0o444 } else { 0o555 }
 }
 
 fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Result<()> {

@@ -1,23 +1,45 @@
 //! An OCI image layout on the disk: blobs by digest, `index.json`, `oci-layout`.
+//!
+//! Source: OCI image specification 1.1, image-layout.md. The first entry of our `index.json` is the image (an image
+//! manifest or an index of several platforms); the others are the lists of referrers (see [`crate::referrers`]).
 
-use std::{fs, path::Path, str::FromStr};
-
-use anyhow::{Context, ensure};
-use oci_spec::image::{
-    Descriptor, DescriptorBuilder, ImageIndexBuilder, MediaType, OciLayoutBuilder, Sha256Digest,
+use std::{
+    collections::HashMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use crate::{Result, layer::sha256};
+use anyhow::{Context, bail, ensure};
+use oci_spec::image::{
+    Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, MediaType, OciLayoutBuilder,
+    Sha256Digest,
+};
+use serde::{Serialize, de::DeserializeOwned};
 
-/// A layout that is being written.
-#[derive(Debug)]
-pub struct Layout<'a> {
-    folder: &'a Path,
+use crate::{
+    Result,
+    layer::sha256,
+    referrers::{self, Referrers},
+};
+
+/// The annotation that names an image in a layout.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The largest manifest, index or configuration in bytes: what registries take.
+pub const LARGEST_DOCUMENT: u64 = 4 << 20;
+/// The largest blob in bytes.
+pub const LARGEST_BLOB: u64 = 1 << 30;
+
+/// A layout.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    folder: PathBuf,
 }
 
-impl<'a> Layout<'a> {
+impl Layout {
     /// Makes the folder, which must not hold anything yet.
-    pub fn create(folder: &'a Path) -> Result<Self> {
+    pub fn create(folder: &Path) -> Result<Self> {
         let empty = fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
         ensure!(
             empty,
@@ -26,7 +48,17 @@ impl<'a> Layout<'a> {
         );
         fs::create_dir_all(folder.join("blobs/sha256"))
             .with_context(|| format!("cannot make the layout {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// A layout that is there; it is read with every blob held against its descriptor.
+    pub fn open(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Writes a blob; the descriptor that points to it.
@@ -40,16 +72,107 @@ impl<'a> Layout<'a> {
             .build()?)
     }
 
-    /// Writes the index of these manifests, which completes the layout.
-    pub fn finish(self, manifests: Vec<Descriptor>) -> Result<()> {
-        let index = ImageIndexBuilder::default()
-            .schema_version(2_u32)
-            .media_type(MediaType::ImageIndex)
-            .manifests(manifests)
-            .build()?;
-        fs::write(self.folder.join("index.json"), index.to_string()?)?;
+    /// Writes a document with its keys sorted: a map of its own order would change the digest from run to run.
+    pub fn add_json(&self, media_type: MediaType, document: &impl Serialize) -> Result<Descriptor> {
+        self.add(media_type, serde_json::to_value(document)?.to_string().as_bytes())
+    }
+
+    /// Writes `index.json` and `oci-layout`, which completes the layout: the image by its name, then its referrers.
+    pub fn finish(
+        &self,
+        mut image: Descriptor,
+        name: &str,
+        all_referrers: &Referrers,
+    ) -> Result<()> {
+        image.set_annotations(Some(HashMap::from([(REF_NAME.to_owned(), name.to_owned())])));
+        let mut manifests = vec![image];
+        for (subject, referrers) in all_referrers {
+            manifests.push(referrers::add_list(self, subject, referrers)?);
+        }
+        let index = index_of(manifests)?;
+        fs::write(self.folder.join("index.json"), serde_json::to_value(&index)?.to_string())?;
         let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
         fs::write(self.folder.join("oci-layout"), layout.to_string()?)?;
         Ok(())
     }
+
+    /// `index.json`.
+    pub fn index(&self) -> Result<ImageIndex> {
+        let file = self.folder.join("index.json");
+        let not_a_layout = || {
+            format!(
+                "{} is no OCI image layout: its index.json cannot be read",
+                self.folder.display()
+            )
+        };
+        let length = fs::metadata(&file).with_context(not_a_layout)?.len();
+        ensure!(length <= LARGEST_DOCUMENT, "index.json has {length} bytes");
+        ImageIndex::from_file(&file).with_context(not_a_layout)
+    }
+
+    /// The image that the layout is of, with its name.
+    pub fn image(&self) -> Result<(Descriptor, String)> {
+        let index = self.index()?;
+        let mut images = index.manifests().iter().filter_map(|descriptor| {
+            let name = ref_name(descriptor)?;
+            referrers::subject(name).is_none().then(|| (descriptor.clone(), name.to_owned()))
+        });
+        let image =
+            images.next().with_context(|| format!("{} names no image", self.folder.display()))?;
+        if images.next().is_some() {
+            bail!("{} holds several images: give a layout of one", self.folder.display());
+        }
+        Ok(image)
+    }
+
+    /// A blob's bytes, held against their descriptor before anything large is read.
+    pub fn blob(&self, descriptor: &Descriptor, largest: u64) -> Result<Vec<u8>> {
+        let path = self.path(descriptor).context("it is no SHA-256 digest")?;
+        let metadata = fs::symlink_metadata(&path).context("its blob cannot be read")?;
+        ensure!(metadata.is_file(), "its blob is no file");
+        let (length, said) = (metadata.len(), descriptor.size());
+        ensure!(length == said, "its blob has {length} bytes, its descriptor says {said}");
+        ensure!(length <= largest, "it has {length} bytes; at most {largest} are read");
+        let mut bytes = Vec::new();
+        fs::File::open(&path)?.take(length + 1).read_to_end(&mut bytes)?;
+        ensure!(
+            descriptor.as_digest_sha256() == Some(&sha256(&bytes)),
+            "its blob has other bytes than the digest says"
+        );
+        Ok(bytes)
+    }
+
+    /// A document among the blobs, e.g. a manifest.
+    pub fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T> {
+        let bytes = self
+            .blob(descriptor, LARGEST_DOCUMENT)
+            .with_context(|| descriptor.digest().to_string())?;
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} is no {}", descriptor.digest(), descriptor.media_type()))
+    }
+
+    /// Where a descriptor's blob lies; none unless the digest is SHA-256 in hex, which cannot lead elsewhere.
+    pub fn path(&self, descriptor: &Descriptor) -> Option<PathBuf> {
+        Some(self.folder.join("blobs/sha256").join(descriptor.as_digest_sha256()?))
+    }
+
+    /// Removes a blob that nothing points to any more.
+    pub(crate) fn remove(&self, descriptor: &Descriptor) -> Result<()> {
+        let path = self.path(descriptor).context("it is no SHA-256 digest")?;
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    }
+}
+
+/// An image index of these manifests.
+pub(crate) fn index_of(manifests: Vec<Descriptor>) -> Result<ImageIndex> {
+    Ok(ImageIndexBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(manifests)
+        .build()?)
+}
+
+/// The name that a descriptor has in `index.json`.
+pub fn ref_name(descriptor: &Descriptor) -> Option<&str> {
+    Some(descriptor.annotations().as_ref()?.get(REF_NAME)?.as_str())
 }

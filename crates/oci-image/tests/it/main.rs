@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bill;
+mod platforms;
 mod verify;
 
 use std::{
@@ -11,8 +13,10 @@ use std::{
 };
 
 use oci_image::{
-    image::{Built, Plan, build},
+    Result,
+    image::{Built, Plan, Process, build},
     inspect,
+    layer::Entries,
 };
 use tempfile::{TempDir, tempdir};
 
@@ -32,20 +36,33 @@ fn inputs(reversed: bool) -> TempDir {
         fs::set_permissions(base.join("etc").join(file), fs::Permissions::from_mode(mode)).unwrap();
     }
     symlink("etc/hosts", base.join("link")).unwrap();
-    fs::write(folder.path().join("program"), "program").unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, "program").unwrap();
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
     folder
 }
 
-fn build_in(folder: &Path, output: &str) -> Built {
-    let plan = Plan {
+/// The plan of an image of the architecture, made of what [`inputs`] made.
+fn plan(folder: &Path, architecture: &str) -> Result<Plan> {
+    let (mut base, mut application) = (Entries::default(), Entries::default());
+    base.add_tree(&folder.join("base"))?;
+    base.set_mode(Path::new("tmp"), 0o1777)?;
+    application.add_file(Path::new("bin/demo"), &folder.join("program"))?;
+    Ok(Plan {
         name: "demo".to_owned(),
-        architecture: "amd64".to_owned(),
-        base: folder.join("base"),
-        modes: vec![("tmp".into(), 0o1777)],
-        binary: folder.join("program"),
         version: "1".to_owned(),
-    };
-    build(&plan, &folder.join(output)).unwrap()
+        architecture: architecture.to_owned(),
+        layers: vec![("base".to_owned(), base), ("application".to_owned(), application)],
+        process: Process {
+            user: "65532:65532".to_owned(),
+            entrypoint: vec!["/bin/demo".to_owned()],
+            ..Process::default()
+        },
+    })
+}
+
+fn build_in(folder: &Path, output: &str) -> Built {
+    build(&plan(folder, "amd64").unwrap(), &folder.join(output)).unwrap()
 }
 
 #[test]
@@ -56,12 +73,10 @@ fn the_digest_is_of_the_bytes_alone() {
     assert_ne!(build_in(one.path(), "c").digest, build_in(two.path(), "d").digest);
 }
 
-#[test]
-fn layers_hold_constant_owners_times_and_modes() {
-    let folder = inputs(false);
-    build_in(folder.path(), "out");
+/// Every entry of every layer with its mode; owners and times are held to be constant on the way.
+fn modes(output: &Path) -> Vec<String> {
     let mut seen = Vec::new();
-    for blob in fs::read_dir(folder.path().join("out/blobs/sha256")).unwrap() {
+    for blob in fs::read_dir(output.join("blobs/sha256")).unwrap() {
         let bytes = fs::read(blob.unwrap().path()).unwrap();
         if bytes.starts_with(&[0x1f, 0x8b]) {
             let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
@@ -81,6 +96,13 @@ fn layers_hold_constant_owners_times_and_modes() {
         }
     }
     seen.sort();
+    seen
+}
+
+#[test]
+fn layers_hold_constant_owners_times_and_modes() {
+    let folder = inputs(false);
+    build_in(folder.path(), "out");
     let expected = [
         "bin/ 755",
         "bin/demo 555",
@@ -91,7 +113,7 @@ fn layers_hold_constant_owners_times_and_modes() {
         "link 777",
         "tmp/ 1777",
     ];
-    assert_eq!(seen, expected);
+    assert_eq!(modes(&folder.path().join("out")), expected);
 }
 
 #[test]
@@ -110,17 +132,19 @@ fn a_damaged_blob_is_named() {
 }
 
 #[test]
-fn a_missing_program_is_told() {
+fn a_missing_file_is_told() {
     let folder = inputs(false);
     fs::remove_file(folder.path().join("program")).unwrap();
-    let plan = Plan {
-        name: "demo".to_owned(),
-        architecture: "amd64".to_owned(),
-        base: folder.path().join("base"),
-        modes: Vec::new(),
-        binary: folder.path().join("program"),
-        version: "1".to_owned(),
-    };
-    let message = build(&plan, &folder.path().join("out")).unwrap_err().to_string();
-    assert!(message.starts_with("cannot read the program"), "{message}");
+    let error = plan(folder.path(), "amd64").unwrap_err().to_string();
+    assert!(error.starts_with("cannot read") && error.ends_with("program"), "{error}");
+}
+
+#[test]
+fn a_file_that_may_set_the_user_id_loses_that_right() {
+    let folder = inputs(false);
+    let program = folder.path().join("program");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    build_in(folder.path(), "out");
+    let output = folder.path().join("out");
+    assert!(modes(&output).contains(&"bin/demo 555".to_owned()), "{:?}", modes(&output));
 }

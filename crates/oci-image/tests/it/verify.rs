@@ -136,7 +136,7 @@ fn documents_that_contradict_each_other_are_told() {
         ("its descriptor says", |manifest, _| {
             manifest["layers"][0]["size"] = json!(9_000_000_000_000_000_000_u64);
         }),
-        ("which is not there", |manifest, _| {
+        ("it refers to sha256:1111", |manifest, _| {
             manifest["subject"] = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": format!("sha256:{}", "1".repeat(64)), "size": 7});
         }),
     ] {
@@ -176,4 +176,29 @@ fn indexes_that_lie_too_deep_end_the_walk() {
         fs::write(output.join("index.json"), index.to_string()).unwrap();
     }
     assert_fault(&output, "more than 4 indexes deep");
+}
+
+#[test]
+fn an_index_that_names_another_many_times_is_read_once() {
+    let (_folder, output) = layout();
+    let started = std::time::Instant::now();
+    for _ in 0..3 {
+        let inner = fs::read(output.join("index.json")).unwrap();
+        let descriptor = add(&output, "application/vnd.oci.image.index.v1+json", &inner);
+        let index = json!({"schemaVersion": 2, "manifests": vec![descriptor; 300]});
+        fs::write(output.join("index.json"), index.to_string()).unwrap();
+    }
+    assert_eq!(faults(&output), Vec::<String>::new());
+    assert!(started.elapsed().as_secs() < 20, "27 million names were followed");
+}
+
+#[test]
+fn a_blob_that_is_no_file_is_not_read() {
+    let (_folder, output) = layout();
+    let index = read(&output.join("index.json"));
+    let manifest = read(&blob(&output, &index["manifests"][0]));
+    let layer = blob(&output, &manifest["layers"][1]);
+    fs::remove_file(&layer).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &layer).unwrap();
+    assert_fault(&output, "its blob is no file");
 }
