@@ -62,7 +62,14 @@ impl Entries {
         }
         for parent in path.ancestors().skip(1).filter(|parent| parent != &Path::new("")) {
             let folder = Entry { mode: 0o755, content: Content::Folder };
-            self.0.entry(parent.to_owned()).or_insert(folder);
+            let parent_entry = self.0.entry(parent.to_owned()).or_insert(folder);
+            if !matches!(parent_entry.content, Content::Folder) {
+                bail!(
+                    "{} would stand below {}, which is no folder",
+                    path.display(),
+                    parent.display()
+                );
+            }
         }
         let entry = Entry { mode: mode(&metadata), content: Content::File(file.to_owned()) };
         self.0.insert(path.to_owned(), entry);

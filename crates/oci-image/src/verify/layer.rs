@@ -1,6 +1,7 @@
 //! A layer's archive: what an unpacker could be hurt by.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Read},
     path::{Component, Path},
 };
@@ -40,6 +41,7 @@ pub(super) fn faults(blob: &[u8], diff_id: &str) -> Vec<String> {
 
 fn entries(archive: impl Read, faults: &mut Vec<String>) -> io::Result<()> {
     let mut last = None;
+    let mut links = BTreeSet::new();
     for entry in Archive::new(archive).entries()? {
         let entry = entry?;
         let path = entry.path()?.into_owned();
@@ -49,6 +51,10 @@ fn entries(archive: impl Read, faults: &mut Vec<String>) -> io::Result<()> {
         }
         if last.as_ref().is_some_and(|last| *last == path) {
             faults.push(format!("the entry {shown} stands twice"));
+        }
+        if let Some(link) = path.ancestors().skip(1).find(|parent| links.contains(*parent)) {
+            faults
+                .push(format!("the entry {shown} is written through the link {}", link.display()));
         }
         match entry.header().entry_type() {
             EntryType::Regular | EntryType::Directory => {}
@@ -63,6 +69,9 @@ fn entries(archive: impl Read, faults: &mut Vec<String>) -> io::Result<()> {
                         "the link {shown} leads out of the image, to {}",
                         target.display()
                     ));
+                }
+                if !is_hard {
+                    links.insert(path.clone());
                 }
             }
             other => faults.push(format!("the entry {shown} is of the kind {other:?}")),

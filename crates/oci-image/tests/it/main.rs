@@ -140,6 +140,18 @@ fn a_missing_file_is_told() {
 }
 
 #[test]
+fn a_file_below_a_link_is_refused() {
+    let folder = inputs(false);
+    let mut entries = Entries::default();
+    entries.add_tree(&folder.path().join("base")).unwrap();
+    let error = entries.add_file(Path::new("link/file"), &folder.path().join("program"));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "link/file would stand below link, which is no folder"
+    );
+}
+
+#[test]
 fn a_file_that_may_set_the_user_id_loses_that_right() {
     let folder = inputs(false);
     let program = folder.path().join("program");

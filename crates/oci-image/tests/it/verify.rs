@@ -161,6 +161,12 @@ fn hostile_layers_are_refused() {
         assert_fault(&output, expected);
     }
     let (_folder, output) = layout();
+    let link = archive(tar::EntryType::Symlink, "etc", "/");
+    let through = archive(tar::EntryType::Regular, "etc/passwd", "");
+    // Each ends in two empty blocks; only the last pair ends the whole.
+    change_layer(&output, &[&link[..512], &through[..]].concat());
+    assert_fault(&output, "the entry etc/passwd is written through the link etc");
+    let (_folder, output) = layout();
     let whole = archive(tar::EntryType::Regular, "file", "");
     change_layer(&output, &whole[..300]);
     assert_fault(&output, "its archive cannot be read");
