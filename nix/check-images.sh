@@ -4,33 +4,73 @@ holds() { # NAME ACTUAL EXPECTED
     if [ "$2" != "$3" ]; then echo "$1: $2, expected $3" >&2; exit 1; fi
     passed=$((passed + 1))
 }
+at_most() { # NAME BYTES LIMIT
+    if [ "$2" -gt "$3" ]; then echo "$1: $2 bytes, at most $3" >&2; exit 1; fi
+    passed=$((passed + 1))
+}
+blob() { echo "$layout/blobs/sha256/${1#sha256:}"; }
+# The document that hangs on a manifest as an artifact of a type.
+referrer() { # SUBJECT TYPE
+    local list
+    list=$(jq -r --arg tag "sha256-${1#sha256:}" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $tag).digest' "$layout/index.json")
+    blob "$(jq -r '.layers[0].digest' "$(blob "$(jq -r --arg type "$2" '.manifests[] | select(.artifactType == $type).digest' "$(blob "$list")")")")"
+}
 
 export TMPDIR=$NIX_BUILD_TOP
-for program in $programs; do
-    binary=$(echo "$program"/bin/*)
-    name=${binary##*/}
+for name in $names; do
     layout=$layouts/$name
-    manifest=$(skopeo inspect --raw "oci:$layout")
-    config=$(skopeo inspect --config "oci:$layout")
-    size=$(jq '[.layers[].size] | add' <<<"$manifest")
-
+    image=oci:$layout:$name:$version
     holds "$name: oci-image verify" "$(oci-image verify "$layout" | grep -c 'no fault')" 1
-    holds "$name: layers" "$(jq '.layers | length' <<<"$manifest")" 2
-    holds "$name: user" "$(jq -r .config.User <<<"$config")" 65532:65532
-    holds "$name: entrypoint" "$(jq -r '.config.Entrypoint[]' <<<"$config")" "/bin/$name"
-    holds "$name: architecture" "$(jq -r .architecture <<<"$config")" "$architecture"
-    holds "$name: at most $limit bytes ($size)" "$((size <= limit))" 1
-    base_digest=$(jq -r '.layers[0].digest' <<<"$manifest")
-    holds "$name: the base layer is the same in all" "${first_base:=$base_digest}" "$base_digest"
-    holds "$name: no store path in the binary" "$(grep -c /nix/store "$binary" || true)" 0
+    index=$(jq -r '.manifests[0].digest' "$layout/index.json")
+    holds "$name: the platforms that skopeo finds" \
+        "$(skopeo inspect --raw "$image" | jq -r '[.manifests[].platform | .os + "/" + .architecture] | join(" ")')" "linux/amd64 linux/arm64"
+    statement=$(referrer "$index" application/vnd.in-toto+json)
+    holds "$name: the statement names the image" "$(jq -r '.subject[0].digest.sha256' "$statement")" "${index#sha256:}"
+    holds "$name: the statement pins flake.lock" "$(jq '[.predicate.buildDefinition.resolvedDependencies[] | select(.name == "flake.lock")] | length' "$statement")" 1
+    echo "$name $index" | tee -a sizes
 
-    # From other times, modes and another folder, the same digest.
-    cp -rL "$base" "again-$name.base" && chmod -R u+rwX "again-$name.base" && touch -d 2001-01-01 "again-$name.base/etc/passwd"
-    cp "$binary" "again-$name" && chmod 700 "again-$name"
-    TZ=Asia/Tokyo oci-image build --name "$name" --architecture "$architecture" --base "again-$name.base" --mode tmp=1777 \
-        --binary "again-$name" --output "again-$name.image" >/dev/null
-    holds "$name: the same digest when built again" "$(cat "again-$name.image/index.json")" "$(cat "$layout/index.json")"
-    echo "$name $(skopeo inspect "oci:$layout" | jq -r .Digest) $size bytes compressed" | tee -a sizes
+    for architecture in amd64 arm64; do
+        what="$name $architecture"
+        inspect() { skopeo --override-arch "$architecture" inspect "$@" "$image"; }
+        config=$(inspect --config)
+        digest=$(jq -r --arg it "$architecture" '.manifests[] | select(.platform.architecture == $it).digest' "$(blob "$index")")
+        manifest=$(blob "$digest")
+        base=$(jq -r '.layers[0].digest' "$manifest")
+        base_size=$(jq '.layers[0].size' "$manifest") size=$(jq '.layers[1].size' "$manifest")
+        holds "$what: layers" "$(jq '.layers | length' "$manifest")" 2
+        holds "$what: skopeo reads its layers" "$(inspect | jq '.Layers | length')" 2
+        holds "$what: the base layer is the same in all" "${first_base:=$base}" "$base"
+        holds "$what: architecture" "$(jq -r .architecture <<<"$config")" "$architecture"
+        holds "$what: user" "$(jq -r .config.User <<<"$config")" 65532:65532
+        at_most "$what: base layer" "$base_size" 500000
+        case $name in
+        postgres) limit=25000000 ;; # half of it are the data of ICU, which postgres is linked to
+        prometheus) limit=40000000 ;;
+        *) limit=2500000 ;;
+        esac
+        at_most "$what: application layer" "$size" "$limit"
+        bill=$(referrer "$digest" application/spdx+json)
+        holds "$what: the SBOM names the base's packages" "$(jq -r '[.packages[].name | select(. == "ca-certificates" or . == "tzdata")] | sort | join(" ")' "$bill")" "$base_packages"
+        if [ -e "$programs/$name-$architecture" ]; then
+            binary=$programs/$name-$architecture
+            holds "$what: entrypoint" "$(jq -r '.config.Entrypoint[]' <<<"$config")" "/bin/$name"
+            holds "$what: no store path in the binary" "$(grep -c /nix/store "$binary" || true)" 0
+            holds "$what: the SBOM names hyper once" "$(jq '[.packages[] | select(.externalRefs[0].referenceLocator | startswith("pkg:cargo/hyper@"))] | length' "$bill")" 1
+            holds "$what: every crate of the registry has its checksum and licence" \
+                "$(jq '[.packages[] | select((.externalRefs[0].referenceLocator | startswith("pkg:cargo/")) and .checksums == null)] | map(.name) | sort | join(" ")' -r "$bill")" "$(tr ' ' '\n' <<<"$name service-kit" | sort | paste -sd' ' -)"
+        fi
+        echo "$what $digest $base_size + $size bytes compressed" | tee -a sizes
+    done
+
+    # In another time zone and with another umask, the same bytes.
+    command=build_${name//-/_}
+    (
+        umask 077
+        export TZ=Asia/Tokyo LC_ALL=C.UTF-8
+        eval "${!command} --output $PWD/again-$name" >/dev/null
+    )
+    holds "$name: the same digest when built again" "$(jq -r '.manifests[0].digest' "again-$name/index.json")" \
+        "$(jq -r '.manifests[] | select(.platform.architecture == "amd64").digest' "$(blob "$index")")"
 done
 mkdir "$out"
 cp sizes "$out/"

@@ -4,6 +4,7 @@
   lib,
   workspace,
   images,
+  apps,
 }: let
   sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs"]);
 
@@ -73,12 +74,57 @@ in {
     assert lib.assertMsg (!same (w: w.programs.orders)) "an edit of an .rs file does not change the program: the check proves nothing";
       pkgs.runCommand "check-layer" {} "mkdir $out; echo '3 passed, 0 failed' > $out/totals";
 
-  images = pkgs.runCommand "check-images" {
-    nativeBuildInputs = [pkgs.skopeo pkgs.jq workspace.programs.oci-image];
-    inherit (images) base;
+  # What an edit of one line changes in the images: one layer of one service. README and git's history change nothing.
+  layers = let
+    without = import ./workspace.nix {
+      inherit pkgs lib;
+      without = "README.md";
+    };
+    edited = workspace.programs.orders.overrideAttrs (old: {
+      prePatch = "sed -i 's/whatever is killed in between/whatever is killed between/' crates/orders/src/lib.rs";
+    });
+  in
+    assert lib.assertMsg (without.programs.orders.drvPath == workspace.programs.orders.drvPath) "README.md changes a program";
+      pkgs.runCommand "check-layers" {
+        nativeBuildInputs = [pkgs.jq];
+        before = images.byName.orders;
+        after = images.ofProgram "orders" edited;
+        architecture = workspace.hostArchitecture;
+      } (builtins.readFile ./check-layers.sh);
+
+  # A service built again on its dependency layer, with another time zone, locale and umask and on one core.
+  reproducible = let
+    again = workspace.programs.inventory.overrideAttrs {
+      preUnpack = "export TZ=Asia/Tokyo LC_ALL=C.UTF-8 NIX_BUILD_CORES=1; umask 027";
+    };
+  in
+    pkgs.runCommand "check-reproducible" {} ''
+      cmp ${lib.getExe workspace.programs.inventory} ${lib.getExe again}
+      mkdir $out
+      echo '1 passed, 0 failed' > $out/totals
+    '';
+
+  images = pkgs.runCommand "check-images" ({
+      nativeBuildInputs = [pkgs.skopeo pkgs.jq workspace.programs.oci-image];
+      inherit (images) version;
+      names = builtins.attrNames images.byName;
+      layouts = images.images;
+      programs = pkgs.linkFarm "programs" (lib.concatMap (architecture:
+        map (name: {
+          name = "${name}-${architecture}";
+          path = lib.getExe workspace.programsFor.${architecture}.${name};
+        })
+        workspace.services) (builtins.attrNames workspace.programsFor));
+    }
+    // images.commands) (builtins.readFile ./check-images.sh);
+
+  # The ways out of here: pushed to a real registry, pulled back, signed.
+  push = pkgs.runCommand "check-push" {
+    nativeBuildInputs = [pkgs.distribution pkgs.skopeo pkgs.jq pkgs.cosign];
+    inherit (images) version;
+    names = builtins.attrNames images.byName;
     layouts = images.images;
-    programs = map (name: workspace.programs.${name}) workspace.services;
-    architecture = pkgs.stdenv.hostPlatform.go.GOARCH;
-    limit = 10000000; # bytes, compressed
-  } (builtins.readFile ./check-images.sh);
+    push = apps.push.program;
+    sign = apps.sign.program;
+  } (builtins.readFile ./check-push.sh);
 }

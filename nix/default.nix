@@ -5,17 +5,25 @@
 }: let
   workspace = import ./workspace.nix {inherit pkgs lib;};
   images = import ./images.nix {inherit pkgs lib workspace;};
-  apps = import ./apps.nix {inherit pkgs lib workspace images;};
-  checks = import ./checks.nix {inherit pkgs lib workspace images;};
+  # The same from other surroundings, for `nix run .#reproduce`.
+  reproduction = import ./images.nix {
+    inherit pkgs lib;
+    workspace = import ./workspace.nix {
+      inherit pkgs lib;
+      elsewhere = true;
+    };
+  };
+  apps = import ./apps.nix {inherit pkgs lib workspace images reproduction;};
+  checks = import ./checks.nix {inherit pkgs lib workspace images apps;};
 in {
   packages =
     {
       inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
-      inherit (images) images;
+      inherit (images) images archives;
       default = images.images;
     }
-    // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byService
-    // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archives;
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byName
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archiveOf;
   inherit apps checks;
   formatter = workspace.programs.nix-format;
   devShells.default = import ./shell.nix {inherit pkgs;};

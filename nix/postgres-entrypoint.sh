@@ -1,0 +1,45 @@
+#!/bin/sh
+# The postgres image's program: makes the databases where they are missing, then becomes the server.
+#
+# PGDATA                 the databases' folder; the volume is mounted on its parent /var/lib/postgresql
+# PASSWORDS              a folder of files postgres-password, orders-password, inventory-password
+# The arguments are the server's, e.g. -c shared_buffers=64MB.
+set -eu
+
+: "${PGDATA:=/var/lib/postgresql/data}" "${PASSWORDS:=/etc/postgresql-secrets}"
+export PGDATA PGHOST=/tmp PGUSER=postgres LC_ALL=C
+owners="orders inventory"
+
+die() { echo "postgres: $1" >&2; exit 64; }
+
+for name in postgres $owners; do
+    [ -s "$PASSWORDS/$name-password" ] || die "there is no password in $PASSWORDS/$name-password: mount the secret there"
+done
+[ -w "$(dirname "$PGDATA")" ] || die "user $(id -u) cannot write to $(dirname "$PGDATA"): mount a volume there that it owns (fsGroup)"
+
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+    # In a folder beside it and moved when whole: one that was cut short is begun anew.
+    rm -rf "$PGDATA.new"
+    initdb -D "$PGDATA.new" -U postgres --auth-local=trust --auth-host=scram-sha-256 --pwfile="$PASSWORDS/postgres-password" \
+        -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 >&2
+    echo "host all all all scram-sha-256" >>"$PGDATA.new/pg_hba.conf"
+    mv "$PGDATA.new" "$PGDATA"
+fi
+
+# A role and a database for each service, closed to the others, with the password that the secret has now. The server
+# hears its socket alone meanwhile. psql reads the files itself: a password on a command line is there for all to see.
+settings="-c unix_socket_directories=$PGHOST"
+pg_ctl -w -s -o "$settings -c listen_addresses=''" start >&2
+for role in postgres $owners; do
+    psql -qX -v ON_ERROR_STOP=1 -v role="$role" -v file="$PASSWORDS/$role-password" -d postgres >&2 <<'SQL'
+SELECT format('CREATE ROLE %I LOGIN', :'role') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \gexec
+\set password `cat :file`
+ALTER ROLE :"role" PASSWORD :'password';
+SELECT format('CREATE DATABASE %I OWNER %I', :'role', :'role') WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'role') \gexec
+REVOKE ALL ON DATABASE :"role" FROM PUBLIC;
+SQL
+done
+pg_ctl -w -s -m fast stop >&2
+
+# shellcheck disable=SC2086 # a list of words
+exec postgres $settings -c listen_addresses='*' "$@"
