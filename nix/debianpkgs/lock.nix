@@ -51,6 +51,9 @@ in rec {
     value = map (name: debs.${name}) (builtins.tail (builtins.tail row));
   }) (rows "set"));
 
+  # What a package of ours is made of, for an SBOM.
+  contents = map (deb: {inherit (deb) name version architecture sha256;});
+
   # busybox as a folder: it picks its applet by the name that it is called by.
   seed = requireFile {
     name = "seed";
