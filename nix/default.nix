@@ -14,6 +14,7 @@ in {
       inherit (images) images;
       default = images.images;
     }
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-${workspace.foreignArchitecture}") workspace.programsFor.${workspace.foreignArchitecture}
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byService
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archives;
   inherit apps checks;
