@@ -70,9 +70,9 @@ in {
     };
     same = f: (f workspace).drvPath == (f edited).drvPath;
   in
-    assert lib.assertMsg (same (w: w.releaseLayer) && same (w: w.devLayer)) "an edit of an .rs file changes a dependency layer";
+    assert lib.assertMsg (same (w: w.releaseLayers.amd64) && same (w: w.releaseLayers.arm64) && same (w: w.devLayer)) "an edit of an .rs file changes a dependency layer";
     assert lib.assertMsg (!same (w: w.programs.orders)) "an edit of an .rs file does not change the program: the check proves nothing";
-      pkgs.runCommand "check-layer" {} "mkdir $out; echo '3 passed, 0 failed' > $out/totals";
+      pkgs.runCommand "check-layer" {} "mkdir $out; echo '4 passed, 0 failed' > $out/totals";
 
   # What an edit of one line changes in the images: one layer of one service. README and git's history change nothing.
   layers = let
@@ -127,4 +127,18 @@ in {
     push = apps.push.program;
     sign = apps.sign.program;
   } (builtins.readFile ./check-push.sh);
+
+  # The services of the other architecture, under qemu.
+  ${workspace.foreignArchitecture} = let
+    cpu = workspace.foreign.stdenv.hostPlatform;
+  in
+    pkgs.runCommand "check-${workspace.foreignArchitecture}" {
+      nativeBuildInputs = [pkgs.postgresql_17];
+      programs = pkgs.symlinkJoin {
+        name = "services-${workspace.foreignArchitecture}";
+        paths = builtins.attrValues workspace.programsFor.${workspace.foreignArchitecture};
+      };
+      emulator = lib.getExe' pkgs.qemu-user "qemu-${if cpu.isAarch64 then "aarch64" else "x86_64"}";
+      machine = if cpu.isAarch64 then "b7" else "3e"; # in the ELF header
+    } (builtins.readFile ./check-arm64.sh);
 }

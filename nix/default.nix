@@ -22,6 +22,7 @@ in {
       inherit (images) images archives;
       default = images.images;
     }
+    // lib.mapAttrs' (name: lib.nameValuePair "${name}-${workspace.foreignArchitecture}") workspace.programsFor.${workspace.foreignArchitecture}
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byName
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archiveOf;
   inherit apps checks;

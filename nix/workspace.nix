@@ -4,10 +4,12 @@
 # file leaves its derivation as it is (the check `layer` holds that).
 #
 # without: the name of a file to leave out of all sources, for that check.
+# elsewhere: everything is built in another folder, time zone, locale and umask and on one core, for `nix run .#reproduce`.
 {
   pkgs,
   lib,
   without ? null,
+  elsewhere ? false,
 }: let
   root = ../.;
   crates = builtins.attrNames (builtins.readDir ../crates);
@@ -31,6 +33,13 @@
 
   cargoDeps = pkgs.rustPlatform.importCargoLock {lockFile = ../Cargo.lock;};
 
+  preUnpack = lib.optionalString elsewhere ''
+    mkdir -p some/where/else
+    cd some/where/else
+    umask 027
+    export TZ=Asia/Tokyo LC_ALL=C.UTF-8 NIX_BUILD_CORES=1
+  '';
+
   # Empty sources for the crates whose own are not there.
   dummies = builtins.toFile "dummies.sh" ''
     for crate in crates/*/; do
@@ -41,13 +50,29 @@
     done
   '';
 
+  # The static package sets by architecture, as images name it: the host's own, and the other one by cross build.
+  foreign =
+    if pkgs.stdenv.hostPlatform.isAarch64
+    then pkgs.pkgsCross.gnu64
+    else pkgs.pkgsCross.aarch64-multiplatform;
+  architecture = set: set.stdenv.hostPlatform.go.GOARCH;
+  hostArchitecture = architecture pkgs;
+  foreignArchitecture = architecture foreign;
+  static = {
+    ${hostArchitecture} = pkgs.pkgsStatic;
+    ${foreignArchitecture} = foreign.pkgsStatic;
+  };
+
   # A derivation that runs cargo; buildRustPackage would bring its own phases.
-  cargo = stdenvSet: arguments:
-    stdenvSet.stdenv.mkDerivation (arguments
+  cargo = set: arguments:
+    set.stdenv.mkDerivation (arguments
       // {
         version = "0.1.0";
-        nativeBuildInputs = [pkgs.cargo pkgs.rustc stdenvSet.rustPlatform.cargoSetupHook] ++ arguments.nativeBuildInputs or [];
-        inherit cargoDeps;
+        nativeBuildInputs = let
+          tools = set.buildPackages; # they run here, for the set's platform
+        in
+          [tools.cargo tools.rustc tools.rustPlatform.cargoSetupHook] ++ arguments.nativeBuildInputs or [];
+        inherit cargoDeps preUnpack;
         dontFixup = true;
       });
   target = set: set.stdenv.hostPlatform.rust.rustcTarget;
@@ -71,26 +96,26 @@
     };
 
   # Built once for each program alone: together cargo would unite the features and nothing would fit.
-  releaseLayer =
-    layerOf pkgs.pkgsStatic "dependencies-release"
-    (lib.concatMapStringsSep "\n" (name: "cargo build --release --locked --offline --target ${target pkgs.pkgsStatic} -p ${name}")
-      (services ++ tools));
+  releaseLayers = lib.mapAttrs (goarch: set:
+    layerOf set "dependencies-release-${goarch}"
+    (lib.concatMapStringsSep "\n" (name: "cargo build --release --locked --offline --target ${target set} -p ${name}")
+      (services ++ lib.optionals (goarch == hostArchitecture) tools)))
+  static;
   devLayer = layerOf pkgs "dependencies-dev" ''
     cargo clippy --workspace --all-targets --locked --offline
     cargo test --workspace --no-run --locked --offline
   '';
 
-  program = name: uses:
-    pkgs.pkgsStatic.rustPlatform.buildRustPackage rec {
+  program = goarch: uses: name:
+    static.${goarch}.rustPlatform.buildRustPackage rec {
       pname = name;
       version = "0.1.0";
       src = pick name (manifests ++ map (crate: "crates/${crate}") ([name] ++ uses));
       # What it was built from, known without git: the hash in its sources' store path.
       STOCKYARD_REVISION = builtins.unsafeDiscardStringContext (builtins.substring 0 12 (baseNameOf "${src}"));
-      nativeBuildInputs = [pkgs.cargo pkgs.rustc];
-      inherit cargoDeps;
+      inherit cargoDeps preUnpack;
       cargoBuildFlags = ["-p" name];
-      preBuild = useLayer releaseLayer;
+      preBuild = useLayer releaseLayers.${goarch};
       postInstall = "find $out/bin -type f ! -name ${name} -delete";
       doCheck = false; # the check `test` runs them all at once
       allowedReferences = []; # an image holds the binary alone: it may not point into the store
@@ -100,7 +125,10 @@
         platforms = lib.platforms.linux;
       };
     };
-in {
-  inherit services pick cargo manifests settings useLayer releaseLayer devLayer crates;
-  programs = lib.genAttrs services (name: program name ["service-kit"]) // lib.genAttrs tools (name: program name []);
+in rec {
+  inherit services pick cargo cargoDeps manifests settings useLayer releaseLayers devLayer crates foreign hostArchitecture foreignArchitecture;
+  # GOARCH -> name -> the service's program.
+  programsFor = lib.mapAttrs (goarch: _: lib.genAttrs services (program goarch ["service-kit"])) static;
+  # The host's.
+  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []);
 }

@@ -1,7 +1,8 @@
 # The build, check and install phases of buildRustPackage.
+# auditable: the list of crates is kept in the program, as nixpkgs does by default.
 cargoBuild() {
     runHook preBuild
-    cargo build --target @target@ --offline --profile "$buildType" ${cargoBuildFlags:-}
+    cargo ${auditable:+auditable} build --target @target@ --offline --profile "$buildType" ${cargoBuildFlags:-}
     runHook postBuild
 }
 cargoCheck() {
@@ -15,7 +16,7 @@ cargoInstall() {
     find "target/@target@/$buildType" -maxdepth 1 -type f -perm -100 ! -name '*.so' -exec cp {} "$out/bin/" \;
     runHook postInstall
 }
-PATH=@toolchain@/usr/bin:$PATH
+PATH=@rustc@/bin:@toolchain@/usr/bin:$PATH
 buildPhase=${buildPhase:-cargoBuild}
 checkPhase=${checkPhase:-cargoCheck}
 installPhase=${installPhase:-cargoInstall}

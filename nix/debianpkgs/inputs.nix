@@ -5,7 +5,7 @@ let
   absent = input: !builtins.pathExists (builtins.unsafeDiscardStringContext input.file.outPath);
   debs = builtins.filter (deb: deb.name != "nix-bin") (builtins.attrValues used);
   used = builtins.listToAttrs (map (deb: {
-      inherit (deb) name;
+      name = deb.key;
       value = deb;
     })
     (builtins.concatLists (builtins.attrValues (removeAttrs lock.sets ["nix"]))));
@@ -13,7 +13,7 @@ let
   line = words: builtins.concatStringsSep " " words + "\n";
 in {
   missing = builtins.concatStringsSep "" (
-    map (deb: line ["deb" deb.name deb.path deb.sha256]) (builtins.filter absent debs)
+    map (deb: line ["deb" deb.key deb.path deb.sha256]) (builtins.filter absent debs)
     ++ (
       if absent {file = lock.seed;}
       then ["seed\n"]

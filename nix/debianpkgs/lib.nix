@@ -39,6 +39,8 @@ rec {
     if condition
     then true
     else throw message;
+  getName = package: package.pname or (builtins.parseDrvName package.name).name;
+  getVersion = package: package.version or (builtins.parseDrvName package.name).version;
   getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname or package.name}";
   getExe' = package: name: "${package}/bin/${name}";
   cleanSourceWith = {

@@ -26,17 +26,19 @@ in rec {
       preferLocalBuild = true;
     };
 
-  # Package name -> { name, version, path, sha256, file }. The store name is the package alone: a version's ~ or %
-  # may not stand there.
+  # The lock's name of a package (NAME, or NAME:arm64) -> { key, name, version, architecture, path, sha256, file }.
+  # The store name is that of the package alone, with _ for the colon: a version's ~ or % may not stand there.
   debs = builtins.listToAttrs (map (row: rec {
     name = at row 1;
     value = {
-      inherit name;
+      key = name;
+      name = builtins.head (builtins.split ":" name);
       version = at row 2;
+      architecture = builtins.head (builtins.match ".*_([a-z0-9]+)\\.deb" (at row 3));
       path = at row 3;
       sha256 = at row 4;
       file = requireFile {
-        name = "${name}.deb";
+        name = "${builtins.replaceStrings [":"] ["_"] name}.deb";
         hash = at row 4;
         what = "the Debian package ${name} ${at row 2}";
       };
@@ -48,6 +50,9 @@ in rec {
     name = at row 1;
     value = map (name: debs.${name}) (builtins.tail (builtins.tail row));
   }) (rows "set"));
+
+  # What a package of ours is made of, for an SBOM.
+  contents = map (deb: {inherit (deb) name version architecture sha256;});
 
   # busybox as a folder: it picks its applet by the name that it is called by.
   seed = requireFile {

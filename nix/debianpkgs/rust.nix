@@ -1,7 +1,6 @@
 # rustPlatform: buildRustPackage, importCargoLock and cargoSetupHook, with nixpkgs' names and meaning.
 {
   lib,
-  stdenv,
   toolchain,
   runCommand,
 }: let
@@ -29,40 +28,44 @@
       directory = "@vendor@"
       EOF
     '';
-
-  make = isStatic: let
-    platform =
-      if isStatic
-      then "static"
-      else "dynamic";
-    target = stdenv.hostPlatform.rust.rustcTarget;
+in
+  # stdenv: for which platform; rustc: a compiler that has its standard library.
+  {
+    stdenv,
+    rustc,
+  }: let
+    inherit (stdenv) hostPlatform;
+    inherit (stdenv.cc) targetPrefix;
     hook = name: file:
-      runCommand name {inherit target isStatic toolchain;} ''
+      runCommand name {
+        inherit rustc toolchain targetPrefix;
+        inherit (hostPlatform) isStatic;
+        target = hostPlatform.rust.rustcTarget;
+        build = stdenv.buildPlatform.rust.rustcTarget;
+      } ''
         mkdir -p $out/nix-support
-        substitute() { sed -e "s|@target@|$target|g" -e "s|@static@|$isStatic|g" -e "s|@toolchain@|$toolchain|g" "$1"; }
-        substitute ${file} > $out/nix-support/setup-hook
+        sed -e "s|@target@|$target|g" -e "s|@build@|$build|g" -e "s|@prefix@|$targetPrefix|g" \
+          -e "s|@static@|$isStatic|g" -e "s|@rustc@|$rustc|g" -e "s|@toolchain@|$toolchain|g" ${file} > $out/nix-support/setup-hook
       '';
+    suffix = hostPlatform.go.GOARCH + lib.optionalString hostPlatform.isStatic "-static";
     rustPlatform = {
       inherit importCargoLock;
-      cargoSetupHook = hook "cargo-setup-hook-${platform}" ./cargo-setup-hook.sh;
-      cargoBuildHook = hook "cargo-build-hook-${platform}" ./cargo-build-hook.sh;
+      cargoSetupHook = hook "cargo-setup-hook-${suffix}" ./cargo-setup-hook.sh;
+      cargoBuildHook = hook "cargo-build-hook-${suffix}" ./cargo-build-hook.sh;
       buildRustPackage = arguments: let
         fixed =
           if builtins.isFunction arguments
           then arguments (fixed // {finalPackage = throw "finalPackage";})
           else arguments;
       in
-        stdenv.mkDerivation (removeAttrs fixed ["cargoLock" "auditable"]
+        stdenv.mkDerivation (removeAttrs fixed ["cargoLock"]
           // {
             cargoDeps = fixed.cargoDeps or (importCargoLock fixed.cargoLock);
             nativeBuildInputs = [rustPlatform.cargoSetupHook rustPlatform.cargoBuildHook] ++ fixed.nativeBuildInputs or [];
             doCheck = fixed.doCheck or true;
             buildType = fixed.buildType or "release";
+            auditable = fixed.auditable or true;
           });
     };
   in
-    rustPlatform;
-in {
-  rustPlatform = make false;
-  static.rustPlatform = make true;
-}
+    rustPlatform

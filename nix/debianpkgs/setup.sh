@@ -2,7 +2,7 @@
 set -eu -o pipefail
 shopt -s nullglob
 export PATH=$initialPath HOME=${NIX_BUILD_TOP:-/build} SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1} LC_ALL=C
-export CC=cc AR=ar
+export CC=${targetPrefix:-}cc AR=${targetPrefix:-}ar
 NIX_BUILD_CORES=${NIX_BUILD_CORES:-2}
 [ "$NIX_BUILD_CORES" -gt 0 ] || NIX_BUILD_CORES=$(nproc)
 export NIX_BUILD_CORES

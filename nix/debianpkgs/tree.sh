@@ -1,19 +1,5 @@
 # Unpacks Debian packages ($debs) into $out and patches every program to find its libraries there.
-mkdir() { "$seed/busybox" mkdir "$@"; }
-mkdir /build/bin
-"$seed/busybox" --install -s /build/bin
-export PATH=/build/bin
-
-unpack() {
-    for deb in "$@"; do
-        case $(ar t "$deb" | grep '^data.tar') in
-        data.tar.xz) ar p "$deb" data.tar.xz | unxz | tar x ;;
-        data.tar.zst) ar p "$deb" data.tar.zst | unzstd | tar x ;;
-        data.tar.gz) ar p "$deb" data.tar.gz | gunzip | tar x ;;
-        *) echo "$deb holds no data.tar" >&2; exit 1 ;;
-        esac
-    done
-}
+. "$unpack"
 
 # patchelf aside, with a libc of its own: it must not patch the libc that it runs on.
 mkdir /build/patchelf
@@ -31,8 +17,9 @@ for link in bin lib lib64; do
 done
 rm -rf usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/lintian usr/share/bug $drop
 
-libs=$out/usr/lib/x86_64-linux-gnu
-loader=$libs/ld-linux-x86-64.so.2
+own=/usr/lib/x86_64-linux-gnu
+libs=$out$own${base:+:$base$own}
+loader=${base:-$out}$own/ld-linux-x86-64.so.2
 if [ ! -e "$loader" ]; then exit 0; fi # a set of data, or of static programs
 
 # A non-PIE program (ELF type 2) crashes after patchelf: it is started through the loader instead.
