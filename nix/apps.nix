@@ -48,5 +48,5 @@ in {
     [pkgs.coreutils pkgs.diffutils pkgs.jq] "again=${reproduction.images}\n${builtins.readFile ./reproduce.sh}";
   image-table =
     script "image-table" "Writes README's table of the images"
-    [workspace.programs.oci-image pkgs.coreutils pkgs.jq pkgs.gawk] (builtins.readFile ./image-table.sh);
+    [pkgs.coreutils pkgs.jq] (builtins.readFile ./image-table.sh);
 }

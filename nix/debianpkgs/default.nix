@@ -94,6 +94,7 @@ in {
   clippy = ofToolchain "clippy" (under "usr/bin" ["cargo-clippy" "clippy-driver"]);
   rustfmt = ofToolchain "rustfmt" (under "usr/bin" ["cargo-fmt" "rustfmt"]);
   cargo-auditable = ofToolchain "cargo-auditable" ["usr/bin/cargo-auditable"];
+  diffutils = ofToolchain "diffutils" (under "usr/bin" ["diff" "cmp"]);
   bash = ofToolchain "bash" ["usr/bin/bash"];
   coreutils = builders.runCommand "coreutils" {} "mkdir -p $out/bin; for f in ls cat cp mv rm mkdir ln sort tail head date env tr cut stat sleep chmod mktemp sha256sum dirname basename touch wc id; do ln -s ${toolchain}/usr/bin/$f $out/bin/; done";
   skopeo = programs "skopeo" "tools" tools ["usr/bin/skopeo"];
