@@ -83,14 +83,13 @@ in {
   } (builtins.readFile ./check-images.sh);
 
   # The services of the other architecture, under qemu.
-  ${workspace.foreignArchitecture} =
-    pkgs.runCommand "check-${workspace.foreignArchitecture}" {
-      nativeBuildInputs = [pkgs.postgresql_17];
-      programs = pkgs.symlinkJoin {
-        name = "services-${workspace.foreignArchitecture}";
-        paths = builtins.attrValues workspace.programsFor.${workspace.foreignArchitecture};
-      };
-      cpu = builtins.head (builtins.split "-" workspace.foreign.stdenv.hostPlatform.system);
-      emulator = pkgs.qemu-user;
-    } (builtins.readFile ./check-arm64.sh);
+  ${workspace.foreignArchitecture} = pkgs.runCommand "check-${workspace.foreignArchitecture}" {
+    nativeBuildInputs = [pkgs.postgresql_17];
+    programs = pkgs.symlinkJoin {
+      name = "services-${workspace.foreignArchitecture}";
+      paths = builtins.attrValues workspace.programsFor.${workspace.foreignArchitecture};
+    };
+    cpu = builtins.head (builtins.split "-" workspace.foreign.stdenv.hostPlatform.system);
+    emulator = pkgs.qemu-user;
+  } (builtins.readFile ./check-arm64.sh);
 }
