@@ -32,14 +32,15 @@ await() {
 is_ready() { [[ $(ask "$1" GET /ready) == 200* ]]; }
 
 declare -A process
+declare -A machine=([aarch64]=b7 [x86_64]=3e) # in an ELF file's header
 start() { # NAME PORT SETTINGS...
     local name=$1 port=$2
     shift 2
     env ENVIRONMENT=local SHUTDOWN_DELAY=0 LISTEN="127.0.0.1:$port" ADMIN_LISTEN="127.0.0.1:$((port + 1000))" "$@" \
-        "$emulator" "$programs/bin/$name" >"$name.log" 2>&1 &
+        "$emulator/bin/qemu-$cpu" "$programs/bin/$name" >"$name.log" 2>&1 &
     process[$name]=$!
     await "$name is ready" is_ready $((port + 1000))
-    holds "$name: its machine" "$(od -An -tx1 -j18 -N1 "$programs/bin/$name" | tr -d ' ')" "$machine"
+    holds "$name: its machine" "$(od -An -tx1 -j18 -N1 "$programs/bin/$name" | tr -d ' ')" "${machine[$cpu]}"
     holds "$name: ready" "$(ask $((port + 1000)) GET /ready)" '200 *'
     holds "$name: health" "$(ask $((port + 1000)) GET /health)" '200 *'
     holds "$name: info" "$(ask $((port + 1000)) GET /info)" "200 *\"$name\"*"

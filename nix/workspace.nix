@@ -63,16 +63,14 @@
     ${foreignArchitecture} = foreign.pkgsStatic;
   };
 
-  # A derivation that runs cargo; buildRustPackage would bring its own phases.
+  # A derivation that runs cargo in phases of its own: buildRustPackage brings what the set's platform needs.
   cargo = set: arguments:
-    set.stdenv.mkDerivation (arguments
+    set.rustPlatform.buildRustPackage (arguments
       // {
         version = "0.1.0";
-        nativeBuildInputs = let
-          tools = set.buildPackages; # they run here, for the set's platform
-        in
-          [tools.cargo tools.rustc tools.rustPlatform.cargoSetupHook] ++ arguments.nativeBuildInputs or [];
         inherit cargoDeps preUnpack;
+        auditable = false;
+        doCheck = false;
         dontFixup = true;
       });
   target = set: set.stdenv.hostPlatform.rust.rustcTarget;

@@ -16,7 +16,7 @@ cargoInstall() {
     find "target/@target@/$buildType" -maxdepth 1 -type f -perm -100 ! -name '*.so' -exec cp {} "$out/bin/" \;
     runHook postInstall
 }
-PATH=@rustc@/bin:@toolchain@/usr/bin:$PATH
+PATH=@rustc@/bin:$PATH
 buildPhase=${buildPhase:-cargoBuild}
 checkPhase=${checkPhase:-cargoCheck}
 installPhase=${installPhase:-cargoInstall}

@@ -6,7 +6,6 @@
   makeRustPlatform,
   toolchain,
   cross,
-  cargo,
   imageRoots,
   runCommand,
   writeShellScriptBin,
@@ -18,14 +17,11 @@
     mkdir -p $out/lib/rustlib
     ln -s ${toolchain}/usr/lib/rustlib/x86_64-unknown-linux-gnu ${cross}/usr/lib/rustlib/aarch64-unknown-linux-gnu $out/lib/rustlib/
   '';
-  rustc =
-    writeShellScriptBin "rustc" "exec ${toolchain}/usr/bin/rustc --sysroot ${sysroot} \"$@\""
-    // {debs = lock.contents (lock.sets.toolchain ++ [lock.debs."libstd-rust-dev:arm64"]);};
+  rustc = writeShellScriptBin "rustc" "exec ${toolchain}/usr/bin/rustc --sysroot ${sysroot} \"$@\"";
 
-  set = stdenv: rec {
+  set = stdenv: {
     inherit lib stdenv;
     rustPlatform = makeRustPlatform {inherit stdenv rustc;};
-    buildPackages = {inherit cargo rustc rustPlatform;};
     busybox = runCommand "busybox-arm64" {
       meta.mainProgram = "busybox";
       passthru.debs = lock.contents lock.sets.busybox-arm64;

@@ -7,7 +7,7 @@ let
   inherit (stdenvs) stdenv;
   builders = import ./trivial-builders.nix {inherit lib stdenv toolchain;};
   makeRustPlatform = import ./rust.nix {
-    inherit lib toolchain;
+    inherit lib;
     inherit (builders) runCommand;
   };
   static = {
@@ -16,10 +16,6 @@ let
     rustPlatform = makeRustPlatform {
       inherit rustc;
       inherit (static) stdenv;
-    };
-    buildPackages = {
-      inherit cargo rustc;
-      inherit (static) rustPlatform;
     };
   };
 
@@ -83,10 +79,9 @@ in {
     mkShell
     ;
   rustPlatform = makeRustPlatform {inherit stdenv rustc;};
-  buildPackages = import ./default.nix;
   pkgsStatic = static;
   pkgsCross.aarch64-multiplatform = import ./cross.nix {
-    inherit lib lock stdenvs makeRustPlatform toolchain cross cargo imageRoots;
+    inherit lib lock stdenvs makeRustPlatform toolchain cross imageRoots;
     inherit (builders) runCommand writeShellScriptBin;
   };
 

@@ -1,7 +1,6 @@
 # rustPlatform: buildRustPackage, importCargoLock and cargoSetupHook, with nixpkgs' names and meaning.
 {
   lib,
-  toolchain,
   runCommand,
 }: let
   lock = import ./lock.nix;
@@ -38,14 +37,14 @@ in
     inherit (stdenv.cc) targetPrefix;
     hook = name: file:
       runCommand name {
-        inherit rustc toolchain targetPrefix;
+        inherit rustc targetPrefix;
         inherit (hostPlatform) isStatic;
         target = hostPlatform.rust.rustcTarget;
         build = stdenv.buildPlatform.rust.rustcTarget;
       } ''
         mkdir -p $out/nix-support
         sed -e "s|@target@|$target|g" -e "s|@build@|$build|g" -e "s|@prefix@|$targetPrefix|g" \
-          -e "s|@static@|$isStatic|g" -e "s|@rustc@|$rustc|g" -e "s|@toolchain@|$toolchain|g" ${file} > $out/nix-support/setup-hook
+          -e "s|@static@|$isStatic|g" -e "s|@rustc@|$rustc|g" ${file} > $out/nix-support/setup-hook
       '';
     suffix = hostPlatform.go.GOARCH + lib.optionalString hostPlatform.isStatic "-static";
     rustPlatform = {
