@@ -2,10 +2,10 @@
 
 mod env;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use hyper::Uri;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 pub use self::env::{ConfigError, Env, Setting};
 
@@ -16,8 +16,10 @@ pub struct KitConfig {
     pub listen: SocketAddr,
     /// `ADMIN_LISTEN`: the admin listener.
     pub admin_listen: SocketAddr,
-    /// `LOG`: which log lines are written, as tracing's `EnvFilter` takes it.
-    pub log: String,
+    /// `LOG`: which log lines are written, by level and target.
+    pub log: Targets,
+    /// `WORKER_THREADS`: threads that answer requests.
+    pub worker_threads: usize,
     /// `ENVIRONMENT`: where this runs, e.g. local, staging, production.
     pub environment: String,
     /// `HEALTH_STALL`: without progress of the public runtime for so long, /health answers 503.
@@ -59,10 +61,15 @@ impl KitConfig {
                 ([0, 0, 0, 0], 9090).into(),
                 "the admin listener",
             ),
-            log: env.string(
+            log: env.filter(
                 "LOG",
                 "info",
-                "which log lines are written, as tracing's EnvFilter takes it",
+                "which log lines are written: a level, and others for targets, e.g. warn,orders=debug",
+            ),
+            worker_threads: env.number(
+                "WORKER_THREADS",
+                default_workers(),
+                "threads that answer requests; by default one for each CPU, at most 4",
             ),
             environment: env.string(
                 "ENVIRONMENT",
@@ -133,14 +140,16 @@ impl KitConfig {
                 "can faults be set on the admin listener? Never in production",
             ),
         };
-        if let Err(error) = EnvFilter::try_new(&config.log) {
-            env.fault(format!("LOG={} is no filter: {error}", config.log));
-        }
         if config.faults && config.environment == "production" {
             env.fault("FAULTS=on is refused with ENVIRONMENT=production");
         }
         config
     }
+}
+
+/// A thread for each CPU that this process may use, but few: each costs memory, and replicas bring more.
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 /// The settings of a service with a database.

@@ -29,7 +29,7 @@ use tokio::{runtime::Handle, task, time::timeout};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt as log, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer, filter::filter_fn, fmt as log, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
 use crate::{BoxError, Identity, KitConfig};
@@ -43,8 +43,6 @@ static PROVIDER: OnceCell<SdkTracerProvider> = OnceCell::new();
 /// Sets up logs and traces; the provider is to be flushed at the end by [`flush`].
 pub fn install(identity: Identity, config: &KitConfig, runtime: &Handle) -> Result<(), BoxError> {
     PROVIDER.get_or_try_init(|| {
-        let filter = EnvFilter::try_new(&config.log)
-            .map_err(|error| format!("LOG={} is no filter: {error}", config.log))?;
         let provider = provider(identity, config, runtime)?;
         let lines =
             log::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
@@ -55,7 +53,7 @@ pub fn install(identity: Identity, config: &KitConfig, runtime: &Handle) -> Resu
         let traces = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(identity.name))
             .with_filter(ours);
-        tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).try_init()?;
+        tracing_subscriber::registry().with(lines.with_filter(config.log.clone())).with(traces).try_init()?;
         Ok::<_, BoxError>(provider)
     })?;
     Ok(())
