@@ -2,7 +2,7 @@
 
 mod env;
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use hyper::Uri;
 use tracing_subscriber::filter::Targets;
@@ -18,8 +18,6 @@ pub struct KitConfig {
     pub admin_listen: SocketAddr,
     /// `LOG`: which log lines are written, by level and target.
     pub log: Targets,
-    /// `WORKER_THREADS`: threads that answer requests.
-    pub worker_threads: usize,
     /// `ENVIRONMENT`: where this runs, e.g. local, staging, production.
     pub environment: String,
     /// `HEALTH_STALL`: without progress of the public runtime for so long, /health answers 503.
@@ -65,11 +63,6 @@ impl KitConfig {
                 "LOG",
                 "info",
                 "which log lines are written: a level, and others for targets, e.g. warn,orders=debug",
-            ),
-            worker_threads: env.number(
-                "WORKER_THREADS",
-                default_workers(),
-                "threads that answer requests; by default one for each CPU, at most 4",
             ),
             environment: env.string(
                 "ENVIRONMENT",
@@ -145,11 +138,6 @@ impl KitConfig {
         }
         config
     }
-}
-
-/// A thread for each CPU that this process may use, but few: each costs memory, and replicas bring more.
-fn default_workers() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 /// The settings of a service with a database.

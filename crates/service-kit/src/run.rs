@@ -102,7 +102,6 @@ pub(crate) fn run<A: App>(
     start: impl FnOnce(&Kit) -> Result<A, StartError>,
 ) -> ExitCode {
     let served = runtime::Builder::new_multi_thread()
-        .worker_threads(config.worker_threads)
         .enable_all()
         .build()
         .map_err(|error| StartError::Other(error.into()))
