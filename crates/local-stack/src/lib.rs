@@ -6,6 +6,7 @@ pub mod child;
 pub mod crash;
 pub mod http;
 pub mod laws;
+pub mod measure;
 pub mod ports;
 pub mod postgres;
 pub mod prometheus;

@@ -4,19 +4,24 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
-use local_stack::{Result, Service, Settings, Stack, crash, ports::Ports, state};
+use local_stack::{Result, Service, Settings, Stack, crash, measure, ports::Ports, state};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
 local-stack up              runs PostgreSQL, inventory, orders, api-gateway and Prometheus on this machine until Ctrl-C
 local-stack crash-rounds N  runs PostgreSQL and the services N times, kills orders and inventory under load,
                             and holds the databases against the law; default 20
+local-stack measure N       starts the services N times: how long until each is ready, and its memory while idle;
+                            default 5
 
+  --max-idle-kb KB   measure: fails when a service holds more resident memory than that
   --bin-dir DIR      the services' programs        (or STOCKYARD_BIN_DIR)
   --postgres DIR     PostgreSQL's programs         (or STOCKYARD_POSTGRES_DIR)
   --prometheus FILE  Prometheus' program; optional (or STOCKYARD_PROMETHEUS)
@@ -25,6 +30,9 @@ STATE_DIR            where the state stays between runs
 GATEWAY_PORT 8080, ORDERS_PORT 8081, INVENTORY_PORT 8082, PROMETHEUS_PORT 9099,
 GATEWAY_ADMIN_PORT 9090, ORDERS_ADMIN_PORT 9091, INVENTORY_ADMIN_PORT 9092
 ";
+
+/// How long the services are left alone before their memory is read.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// What to do.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ enum Command {
     Up(Settings),
     /// Run so many crash rounds.
     CrashRounds(Settings, u32),
+    /// Start the services so many times and measure them, against that limit.
+    Measure(Settings, u32, Option<u64>),
 }
 
 #[tokio::main]
@@ -47,6 +57,7 @@ async fn main() -> ExitCode {
         }
         Ok(Command::Up(settings)) => run(settings).await,
         Ok(Command::CrashRounds(settings, count)) => crash_rounds(settings, count).await,
+        Ok(Command::Measure(settings, count, limit)) => measure_all(settings, count, limit).await,
         Err(error) => {
             eprintln!("local-stack: {error:#}\n\n{HELP}");
             return ExitCode::from(64);
@@ -67,6 +78,7 @@ fn command() -> Result<Command> {
     let mut programs = lookup("STOCKYARD_BIN_DIR");
     let mut postgres = lookup("STOCKYARD_POSTGRES_DIR");
     let mut prometheus = lookup("STOCKYARD_PROMETHEUS");
+    let mut max_idle = None;
     let mut words = Vec::new();
     let mut flags = lexopt::Parser::from_env();
     while let Some(flag) = flags.next()? {
@@ -75,6 +87,7 @@ fn command() -> Result<Command> {
             Long("bin-dir") => programs = Some(flags.value()?.string()?),
             Long("postgres") => postgres = Some(flags.value()?.string()?),
             Long("prometheus") => prometheus = Some(flags.value()?.string()?),
+            Long("max-idle-kb") => max_idle = Some(flags.value()?.parse()?),
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
@@ -94,27 +107,49 @@ fn command() -> Result<Command> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["up"] => Ok(Command::Up(settings()?)),
         ["crash-rounds"] => Ok(Command::CrashRounds(settings()?, 20)),
-        ["crash-rounds", count] => {
-            let count = count.parse().ok().filter(|count| *count > 0);
-            Ok(Command::CrashRounds(settings()?, count.context("N is a whole number above 0")?))
-        }
-        _ => bail!("what to do? There are `up` and `crash-rounds`"),
+        ["crash-rounds", count] => Ok(Command::CrashRounds(settings()?, number(count)?)),
+        ["measure"] => Ok(Command::Measure(settings()?, 5, max_idle)),
+        ["measure", count] => Ok(Command::Measure(settings()?, number(count)?, max_idle)),
+        _ => bail!("what to do? There are `up`, `crash-rounds` and `measure`"),
     }
 }
 
-/// Runs crash rounds, each on a state of its own, beside whatever else runs here; the first breach ends them.
+fn number(word: &str) -> Result<u32> {
+    word.parse().ok().filter(|count| *count > 0).context("N is a whole number above 0")
+}
+
+/// The settings of a stack on a state of its own, beside whatever else runs here.
+fn aside(settings: Settings, state: &Path) -> Settings {
+    Settings {
+        state: state.to_owned(),
+        ports: Ports::any(),
+        prometheus: None,
+        durable: false,
+        echo: false,
+        ..settings
+    }
+}
+
+/// Measures the services, tells of each, and holds them against the limit.
+async fn measure_all(settings: Settings, count: u32, limit: Option<u64>) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let folder = state::temporary_folder()?;
+    let measured = tokio::select! {
+        measured = measure::measure(aside(settings, folder.path()), count, IDLE) => measured?,
+        _ = interrupt.recv() => bail!("stopped"),
+    };
+    for service in &measured {
+        say(&service.to_string());
+    }
+    limit.map_or(Ok(()), |limit| measure::hold(&measured, limit))
+}
+
+/// Runs crash rounds, each on a state of its own; the first breach ends them.
 async fn crash_rounds(settings: Settings, count: u32) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     for number in 1..=count {
         let folder = state::temporary_folder()?;
-        let settings = Settings {
-            state: folder.path().to_owned(),
-            ports: Ports::any(),
-            prometheus: None,
-            durable: false,
-            echo: false,
-            ..settings.clone()
-        };
+        let settings = aside(settings.clone(), folder.path());
         let round = tokio::select! {
             round = crash::round(settings) => round.with_context(|| format!("round {number} of {count}"))?,
             _ = interrupt.recv() => bail!("stopped in round {number} of {count}"),

@@ -5,7 +5,7 @@ mod env;
 use std::{net::SocketAddr, time::Duration};
 
 use hyper::Uri;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 pub use self::env::{ConfigError, Env, Setting};
 
@@ -16,8 +16,8 @@ pub struct KitConfig {
     pub listen: SocketAddr,
     /// `ADMIN_LISTEN`: the admin listener.
     pub admin_listen: SocketAddr,
-    /// `LOG`: which log lines are written, as tracing's `EnvFilter` takes it.
-    pub log: String,
+    /// `LOG`: which log lines are written, by level and target.
+    pub log: Targets,
     /// `ENVIRONMENT`: where this runs, e.g. local, staging, production.
     pub environment: String,
     /// `HEALTH_STALL`: without progress of the public runtime for so long, /health answers 503.
@@ -59,10 +59,10 @@ impl KitConfig {
                 ([0, 0, 0, 0], 9090).into(),
                 "the admin listener",
             ),
-            log: env.string(
+            log: env.filter(
                 "LOG",
                 "info",
-                "which log lines are written, as tracing's EnvFilter takes it",
+                "which log lines are written: a level, and others for targets, e.g. warn,orders=debug",
             ),
             environment: env.string(
                 "ENVIRONMENT",
@@ -133,9 +133,6 @@ impl KitConfig {
                 "can faults be set on the admin listener? Never in production",
             ),
         };
-        if let Err(error) = EnvFilter::try_new(&config.log) {
-            env.fault(format!("LOG={} is no filter: {error}", config.log));
-        }
         if config.faults && config.environment == "production" {
             env.fault("FAULTS=on is refused with ENVIRONMENT=production");
         }

@@ -1,15 +1,11 @@
 //! Logs as JSON lines, and traces over OTLP.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::{HeaderMap, Uri};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 use once_cell::sync::OnceCell;
 use opentelemetry::{
     Context, KeyValue,
@@ -25,14 +21,14 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
-use tokio::{runtime::Handle, task, time::timeout};
+use tokio::{runtime::Handle, task};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt as log, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer, filter::filter_fn, fmt as log, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
-use crate::{BoxError, Identity, KitConfig};
+use crate::{BoxError, Identity, KitConfig, client::Client};
 
 /// How long one export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,8 +39,6 @@ static PROVIDER: OnceCell<SdkTracerProvider> = OnceCell::new();
 /// Sets up logs and traces; the provider is to be flushed at the end by [`flush`].
 pub fn install(identity: Identity, config: &KitConfig, runtime: &Handle) -> Result<(), BoxError> {
     PROVIDER.get_or_try_init(|| {
-        let filter = EnvFilter::try_new(&config.log)
-            .map_err(|error| format!("LOG={} is no filter: {error}", config.log))?;
         let provider = provider(identity, config, runtime)?;
         let lines =
             log::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
@@ -55,7 +49,10 @@ pub fn install(identity: Identity, config: &KitConfig, runtime: &Handle) -> Resu
         let traces = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(identity.name))
             .with_filter(ours);
-        tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).try_init()?;
+        tracing_subscriber::registry()
+            .with(lines.with_filter(config.log.clone()))
+            .with(traces)
+            .try_init()?;
         Ok::<_, BoxError>(provider)
     })?;
     Ok(())
@@ -74,9 +71,10 @@ fn provider(
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_ratio)));
     let mut builder = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
     if let Some(endpoint) = &config.otlp_endpoint {
+        let client = Client::unguarded(EXPORT_TIMEOUT);
         let exporter = SpanExporter::builder()
             .with_http()
-            .with_http_client(OtlpClient::new(runtime.clone()))
+            .with_http_client(OtlpClient { runtime: runtime.clone(), client })
             .with_endpoint(traces_url(endpoint))
             .build()?;
         builder = builder.with_batch_exporter(exporter);
@@ -118,35 +116,17 @@ pub fn trace_id(span: &Span) -> String {
 
 /// The exporter's client. The batch processor polls it on a thread without a reactor, where hyper cannot work: the
 /// exchange runs on the service's runtime and only its end is awaited here.
-#[derive(Clone)]
+#[derive(Debug)]
 struct OtlpClient {
     runtime: Handle,
-    http: Client<HttpConnector, Full<Bytes>>,
-}
-
-impl OtlpClient {
-    fn new(runtime: Handle) -> Self {
-        let http = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http();
-        Self { runtime, http }
-    }
-
-    async fn exchange(self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let response = self.http.request(request.map(Full::new)).await?;
-        let (parts, body) = response.into_parts();
-        Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
-    }
-}
-
-impl fmt::Debug for OtlpClient {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("OtlpClient")
-    }
+    client: Client,
 }
 
 #[async_trait]
 impl HttpClient for OtlpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let exchange = self.clone().exchange(request);
-        self.runtime.spawn(async { timeout(EXPORT_TIMEOUT, exchange).await? }).await?
+        let client = self.client.clone();
+        let exchange = async move { client.send(request.map(Full::new)).await };
+        Ok(self.runtime.spawn(exchange).await??)
     }
 }

@@ -9,6 +9,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod lists;
+mod measure;
 mod model_orders;
 mod model_stock;
 mod orders;

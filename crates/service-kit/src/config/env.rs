@@ -3,6 +3,7 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use hyper::Uri;
+use tracing_subscriber::filter::Targets;
 
 /// Reads settings, notes which there are, and collects what is wrong with them. Only what the process was given is looked
 /// at.
@@ -140,6 +141,20 @@ impl<'a> Env<'a> {
             "on" => Some(true),
             "off" => Some(false),
             _ => None,
+        })
+    }
+
+    /// Which log lines are written: a level (error, warn, info, debug, trace, off), and levels of targets.
+    pub fn filter(
+        &mut self,
+        name: &'static str,
+        default: &'static str,
+        meaning: &'static str,
+    ) -> Targets {
+        self.note(name, default.to_owned(), meaning);
+        let default = default.parse().expect("the default is a filter");
+        self.parsed(name, default, "levels by target, e.g. info or warn,orders=debug", |text| {
+            text.parse().ok()
         })
     }
 
