@@ -35,15 +35,17 @@ grep -qi 'authoriz\|authentic' log && grep -q 'was not pushed' log || die "a wro
 ok "a wrong password is told"
 
 # A push that is cut off in the middle: no tag of an image is there without all of it, and a retry completes it.
+set -m # a process group of its own, so that skopeo dies with it
 push "$credentials" &
 pusher=$!
+set +m
 for _ in $(seq 2000); do
     if [ -n "$(find registry -name data -path '*blobs*' 2>/dev/null | head -n 3 | tail -n 1)" ]; then break; fi
     sleep 0.01
 done
-pkill -KILL -P "$pusher" 2>/dev/null || true
-kill -KILL "$pusher" 2>/dev/null || true
+kill -KILL -- "-$pusher" || die "the push was over before it could be cut off"
 wait "$pusher" 2>/dev/null || true
+if [ -e "registry/docker/registry/v2/repositories/stockyard/${names##* }/_manifests/tags/$version" ]; then die "the push was whole before it was cut off"; fi
 kill -KILL "$server"
 wait "$server" 2>/dev/null || true
 start
