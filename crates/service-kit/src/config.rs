@@ -178,6 +178,8 @@ impl DatabaseConfig {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     fn with<T>(
@@ -215,6 +217,17 @@ mod tests {
         };
         assert_eq!(with_faults("staging"), Vec::<String>::new());
         assert_eq!(with_faults("production"), ["FAULTS=on is refused with ENVIRONMENT=production"]);
+    }
+
+    #[test]
+    fn the_log_is_filtered_by_level_and_target() {
+        let (config, faults) = with(&[("LOG", "warn,orders=debug")], KitConfig::read);
+        assert_eq!(faults, Vec::<String>::new());
+        assert!(config.log.would_enable("orders::placing", &Level::DEBUG));
+        assert!(!config.log.would_enable("service_kit::run", &Level::INFO));
+        let (_, faults) = with(&[("LOG", "orders=loud")], KitConfig::read);
+        let expected = "LOG=orders=loud is not levels by target, e.g. info or warn,orders=debug";
+        assert_eq!(faults, [expected]);
     }
 
     #[test]
