@@ -106,7 +106,7 @@
         --components ${components "${name}-inputs" (baseComponents ++ compilers ++ lib.concatMap plan.packages architectures)} > provenance
       ${oci-image} attach $out --in-toto provenance
     '';
-  compilers = lib.concatMap (architecture: let set = platforms.${architecture}; in [set.stdenv.cc set.buildPackages.rustc]) architectures;
+  compilers = [pkgs.rustc] ++ map (set: set.stdenv.cc) (builtins.attrValues platforms);
 
   # What `docker load` and `podman load` take, for this machine's architecture; with the layout's own layers.
   archive = name: layout:
