@@ -51,6 +51,15 @@ in {
     });
     meta.description = "Pushes the images to a registry and prints their references by digest";
   };
+  secrets = {
+    type = "app";
+    program = lib.getExe (pkgs.writeShellApplication {
+      name = "stockyard-secrets";
+      checkPhase = "${pkgs.stdenv.shell} -n $target";
+      text = builtins.readFile ./secrets.sh;
+    });
+    meta.description = "Writes the passwords of staging's databases, once, into a file that git ignores";
+  };
   reproduce = {
     type = "app";
     program = lib.getExe (pkgs.writeShellApplication {

@@ -13,6 +13,7 @@ in {
       inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
       inherit (images) images;
       default = images.images;
+      manifests = import ./manifests.nix {inherit pkgs lib images;};
     }
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byService
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-archive") images.archives;
