@@ -31,6 +31,9 @@ for overlay in staging production; do
     holds "$overlay with container-metrics: the same" "$(grep -c "rules found" "$work/log")" "$(find "$work/etc/rules" -name '*.yml' | wc -l)"
 done
 
+holds "every environment scrapes what lies in scrape/" \
+    "$(grep -lx 'scrape_config_files: \[scrape/\*\.yml\]' "$base/prometheus.yml" kustomize/overlays/*/prometheus.yml | wc -l)" 3
+
 # Every rule and what it says, a line each: KIND, NAME, then TEXT of expr. The files keep to the few forms known here,
 # which the count shows.
 listed() {
