@@ -5,7 +5,7 @@
   workspace,
   images,
 }: let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs"]);
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs" "kustomize/components/backup"]);
 
   # A check that runs cargo on the development layer.
   cargoCheck = name: arguments:
