@@ -6,7 +6,7 @@
   images,
   apps,
 }: let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs"]);
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs" "kustomize/components/backup"]);
 
   # A check that runs cargo on the development layer.
   cargoCheck = name: arguments:
@@ -19,6 +19,13 @@
       // arguments);
 
   one = "echo '1 passed, 0 failed' > totals";
+
+  # From cargo's `log` to totals, which fails where no test ran.
+  sumOfTests = ''
+    sum() { echo $(( $(sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" log | paste -sd+ -) )); }
+    echo "$(sum passed) passed, $(sum failed) failed" > totals
+    grep -qE '^[1-9][0-9]* passed, 0 failed' totals
+  '';
 in {
   fmt = cargoCheck "fmt" {
     src = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "flake.nix" "nix"]);
@@ -55,10 +62,21 @@ in {
             runHook preBuild
             cargo build --workspace --bins --locked --offline
             export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
-            cargo test --workspace --locked --offline 2>&1 | tee log
-      sum() { echo $(( $(sed -nE "s/^test result:.* ([0-9]+) $1;.*/\1/p" log | paste -sd+ -) )); }
-            echo "$(sum passed) passed, $(sum failed) failed" > totals
-            grep -qE '^[1-9][0-9]* passed, 0 failed' totals
+            cargo test --workspace --exclude manifest-tests --locked --offline 2>&1 | tee log
+            ${sumOfTests}
+    '';
+  };
+
+  # The overlays and combinations of components, rendered by the set's kustomize, against the policies.
+  kustomize = cargoCheck "kustomize" {
+    src = workspace.pick "sources" (workspace.manifests
+      ++ workspace.settings
+      ++ ["crates/manifest-tests" "docs/connectivity.md" "docs/overlays.md" "kustomize" "tests/policy"]);
+    STOCKYARD_KUSTOMIZE = lib.getExe pkgs.kustomize;
+    buildPhase = ''
+      runHook preBuild
+      cargo test -p manifest-tests --locked --offline 2>&1 | tee log
+      ${sumOfTests}
     '';
   };
 
@@ -146,4 +164,13 @@ in {
     cpu = builtins.head (builtins.split "-" workspace.foreign.stdenv.hostPlatform.system);
     emulator = pkgs.qemu-user;
   } (builtins.readFile ./check-arm64.sh);
+
+  # The configurations, the rules and their unit tests, and that runbooks, dashboard and metrics agree with them.
+  prometheus = pkgs.runCommand "check-prometheus" {
+    nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
+    src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
+  } ''
+    cd $src
+    ${builtins.readFile ./check-prometheus.sh}
+  '';
 }

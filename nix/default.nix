@@ -21,6 +21,7 @@ in {
       inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
       inherit (images) images archives;
       default = images.images;
+      manifests = import ./manifests.nix {inherit pkgs lib images;};
     }
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-${workspace.foreignArchitecture}") workspace.programsFor.${workspace.foreignArchitecture}
     // lib.mapAttrs' (name: lib.nameValuePair "${name}-image") images.byName

@@ -5,6 +5,7 @@ mod env;
 use std::{net::SocketAddr, time::Duration};
 
 use hyper::Uri;
+use tokio_postgres::config::SslMode;
 use tracing_subscriber::filter::Targets;
 
 pub use self::env::{ConfigError, Env, Setting};
@@ -145,8 +146,10 @@ impl KitConfig {
 pub struct DatabaseConfig {
     /// `DATABASE_URL`: libpq's connection string.
     pub url: String,
-    /// `DATABASE_PASSWORD_FILE`: a file that holds the password.
+    /// `DATABASE_PASSWORD_FILE`: a file that holds the password, read for each connection.
     pub password_file: Option<String>,
+    /// `DATABASE_CA_FILE`: the authorities that the database's certificate may come from; then TLS is needed.
+    pub ca_file: Option<String>,
     /// `DATABASE_POOL`: connections at most.
     pub pool: usize,
     /// `DATABASE_WAIT`: how long a request waits for a connection; then 503.
@@ -161,7 +164,14 @@ impl DatabaseConfig {
                 "DATABASE_URL",
                 "how to reach PostgreSQL, e.g. host=/run/postgresql user=orders dbname=orders",
             ),
-            password_file: env.optional("DATABASE_PASSWORD_FILE", "a file that holds the password"),
+            password_file: env.optional(
+                "DATABASE_PASSWORD_FILE",
+                "a file that holds the password, read for each connection",
+            ),
+            ca_file: env.optional(
+                "DATABASE_CA_FILE",
+                "the authorities (PEM) that the database's certificate may come from; then TLS is needed",
+            ),
             pool: env.number("DATABASE_POOL", 10, "connections at most"),
             wait: env.duration(
                 "DATABASE_WAIT",
@@ -169,8 +179,12 @@ impl DatabaseConfig {
                 "how long a request waits for a connection; then 503",
             ),
         };
-        if let Err(error) = config.url.parse::<tokio_postgres::Config>() {
-            env.fault(format!("DATABASE_URL is no connection string: {error}"));
+        match config.url.parse::<tokio_postgres::Config>() {
+            Err(error) => env.fault(format!("DATABASE_URL is no connection string: {error}")),
+            Ok(url) if url.get_ssl_mode() == SslMode::Require && config.ca_file.is_none() => {
+                env.fault("DATABASE_URL asks for TLS: DATABASE_CA_FILE must say whom to trust");
+            }
+            Ok(_) => {}
         }
         config
     }
@@ -234,5 +248,14 @@ mod tests {
     fn a_missing_database_url_is_a_fault() {
         let (_, faults) = with(&[], DatabaseConfig::read);
         assert!(faults[0].starts_with("DATABASE_URL is missing"), "{faults:?}");
+    }
+
+    #[test]
+    fn tls_without_authorities_is_a_fault() {
+        let url = ("DATABASE_URL", "host=db user=a sslmode=require");
+        let (_, faults) = with(&[url], DatabaseConfig::read);
+        assert_eq!(faults, ["DATABASE_URL asks for TLS: DATABASE_CA_FILE must say whom to trust"]);
+        let (_, faults) = with(&[url, ("DATABASE_CA_FILE", "ca.crt")], DatabaseConfig::read);
+        assert_eq!(faults, Vec::<String>::new());
     }
 }

@@ -1,6 +1,8 @@
 //! PostgreSQL: a pool with a bounded wait, and migrations that several replicas may start at once.
 
-use std::{fs, time::Duration};
+mod connect;
+
+use std::time::Duration;
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
@@ -11,8 +13,9 @@ use prometheus::{
     proto::MetricFamily,
 };
 use tokio::time::sleep;
-use tokio_postgres::{NoTls, error::SqlState};
+use tokio_postgres::error::SqlState;
 
+use self::connect::Connector;
 use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch, metrics::register};
 
 /// The lock that one replica holds while it migrates; any constant, the same in all.
@@ -79,15 +82,10 @@ impl Database {
         kit: &Kit,
     ) -> Result<Self, BoxError> {
         let mut postgres: tokio_postgres::Config = config.url.parse()?;
-        if let Some(file) = &config.password_file {
-            let password = fs::read_to_string(file)
-                .map_err(|error| format!("DATABASE_PASSWORD_FILE={file}: {error}"))?;
-            postgres.password(password.trim_end());
-        }
         postgres.connect_timeout(config.wait);
-        let manager = Manager::from_config(
+        let manager = Manager::from_connect(
             postgres,
-            NoTls,
+            Connector::new(config)?,
             ManagerConfig { recycling_method: RecyclingMethod::Fast },
         );
         let pool = Pool::builder(manager)

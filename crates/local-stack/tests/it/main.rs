@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backup;
 mod bad_input;
 mod collector;
 mod crash;
+mod database;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -1,0 +1,100 @@
+//! How a connection is made: with the password that the file holds at that moment, and over TLS where authorities are
+//! given.
+
+use std::{fs, sync::Arc};
+
+use deadpool_postgres::Connect;
+use futures_util::{FutureExt, future::BoxFuture};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
+use tokio_postgres::{Client, Config, Connection, Error, NoTls, config::SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{BoxError, config::DatabaseConfig};
+
+/// Makes the pool's connections.
+pub(super) struct Connector {
+    password_file: Option<String>,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Connector {
+    /// Reads both files once, so that what is missing shows at the start.
+    pub(super) fn new(config: &DatabaseConfig) -> Result<Self, BoxError> {
+        let connector = Self {
+            password_file: config.password_file.clone(),
+            tls: config.ca_file.as_deref().map(tls).transpose()?,
+        };
+        if let Some(file) = &connector.password_file {
+            fs::read_to_string(file)
+                .map_err(|error| format!("DATABASE_PASSWORD_FILE={file}: {error}"))?;
+        }
+        Ok(connector)
+    }
+
+    fn prepare(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if let Some(file) = &self.password_file {
+            match fs::read_to_string(file) {
+                Ok(password) => drop(config.password(password.trim_end())),
+                Err(error) => tracing::warn!(%error, file, "the database's password is not read"),
+            }
+        }
+        if self.tls.is_some() {
+            config.ssl_mode(SslMode::Require); // the default falls back to none
+        }
+        config
+    }
+}
+
+impl Connect for Connector {
+    fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
+        let config = self.prepare(config);
+        async move {
+            match self.tls.clone() {
+                Some(tls) => config.connect(tls).await.map(followed),
+                None => config.connect(NoTls).await.map(followed),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A connection works as long as its task runs.
+fn followed<S, T>((client, connection): (Client, Connection<S, T>)) -> (Client, JoinHandle<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a database connection broke");
+        }
+    });
+    (client, task)
+}
+
+/// TLS that trusts the authorities in a PEM file, and no others.
+fn tls(file: &str) -> Result<MakeRustlsConnect, BoxError> {
+    let named = |error: &dyn std::error::Error| format!("DATABASE_CA_FILE={file}: {error}");
+    let mut authorities = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| named(&error))? {
+        let certificate = certificate.map_err(|error| named(&error))?;
+        authorities.add(certificate).map_err(|error| named(&error))?;
+    }
+    if authorities.is_empty() {
+        return Err(format!("DATABASE_CA_FILE={file}: there is no certificate in it").into());
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}

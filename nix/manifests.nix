@@ -1,0 +1,17 @@
+# The overlays as they are applied, each image by the digest that it was built with. Without Secrets: those are not Nix's.
+{
+  pkgs,
+  lib,
+  images,
+}: let
+  kustomize = lib.cleanSourceWith {
+    name = "kustomize";
+    src = ../kustomize;
+    filter = path: _: baseNameOf path != "secrets.yaml";
+  };
+in
+  pkgs.runCommand "manifests" {
+    nativeBuildInputs = [pkgs.kustomize pkgs.jq];
+    layouts = images.images;
+    inherit kustomize;
+  } (builtins.readFile ./manifests.sh)
