@@ -166,11 +166,12 @@ in {
   } (builtins.readFile ./check-arm64.sh);
 
   # The configurations, the rules and their unit tests, and that runbooks, dashboard and metrics agree with them.
-  prometheus = pkgs.runCommand "check-prometheus" {
-    nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
-    src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
-  } ''
-    cd $src
-    ${builtins.readFile ./check-prometheus.sh}
-  '';
+  prometheus =
+    pkgs.runCommand "check-prometheus" {
+      nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
+      src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
+    } ''
+      cd $src
+      ${builtins.readFile ./check-prometheus.sh}
+    '';
 }
