@@ -65,7 +65,7 @@
   };
   # initdb and the entrypoint need a shell; no other image has one.
   postgres = {
-    process = "--entrypoint /bin/entrypoint --env PGDATA=/var/lib/postgresql/data --port 5432 --volume /var/lib/postgresql --stop-signal SIGINT";
+    process = "--entrypoint /bin/entrypoint --env PGDATA=/var/lib/postgresql/data --env PGHOST=/tmp --env PGUSER=postgres --port 5432 --volume /var/lib/postgresql --stop-signal SIGINT";
     application = architecture: let
       set = platforms.${architecture};
     in "--tree ${rootOf set.postgresql_17} --file usr/bin/sh=${lib.getExe set.pkgsStatic.busybox} --file usr/bin/entrypoint=${entrypoint}";
