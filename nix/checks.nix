@@ -59,11 +59,11 @@ in {
   # Unit tests, and the integration tests: the real programs against a real PostgreSQL, here in the sandbox.
   test = cargoCheck "test" {
     buildPhase = ''
-            runHook preBuild
-            cargo build --workspace --bins --locked --offline
-            export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
-            cargo test --workspace --exclude manifest-tests --locked --offline 2>&1 | tee log
-            ${sumOfTests}
+      runHook preBuild
+      cargo build --workspace --bins --locked --offline
+      export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
+      cargo test --workspace --exclude manifest-tests --locked --offline 2>&1 | tee log
+      ${sumOfTests}
     '';
   };
 
