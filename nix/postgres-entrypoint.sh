@@ -26,6 +26,8 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     mv "$PGDATA.new" "$PGDATA"
 fi
 
+chmod 700 "$PGDATA" # a volume's fsGroup may have opened it to the group, which the server refuses
+
 # A role and a database for each service, closed to the others, with the password that the secret has now. The server
 # hears its socket alone meanwhile. psql reads the files itself: a password on a command line is there for all to see.
 settings="-c unix_socket_directories=$PGHOST"
