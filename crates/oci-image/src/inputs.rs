@@ -85,7 +85,8 @@ impl Component {
 pub fn dir_hash(root: &Path) -> Result<String> {
     let mut files = Vec::new();
     collect(root, &mut files)?;
-    files.sort();
+    // Byte by byte: paths themselves compare part by part, in another order.
+    files.sort_by(|one, two| one.as_os_str().cmp(two.as_os_str()));
     let mut lines = String::new();
     for file in files {
         let name = file.strip_prefix(root).expect("it was found below the root");

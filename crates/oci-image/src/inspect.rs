@@ -39,7 +39,7 @@ struct Tree {
 impl Tree {
     fn image(&mut self, depth: usize, descriptor: &Descriptor) -> Result<()> {
         let manifest: ImageManifest = self.layout.document(descriptor)?;
-        let sizes: u64 = manifest.layers().iter().map(Descriptor::size).sum();
+        let sizes = manifest.layers().iter().map(Descriptor::size).fold(0, u64::saturating_add);
         let about = format!("{}, layers of {sizes} bytes", platform(descriptor));
         self.line(depth, "manifest", descriptor, &about);
         self.blob(depth + 1, "config", manifest.config())?;

@@ -25,8 +25,6 @@ pub struct Layer {
     pub blob: Vec<u8>,
     /// SHA-256 of the uncompressed archive in hex: OCI's diff id.
     pub diff_id: String,
-    /// The length of the uncompressed archive in bytes.
-    pub uncompressed: u64,
 }
 
 /// What an entry is.
@@ -122,11 +120,7 @@ impl Entries {
         let archive = archive.into_inner()?;
         let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
         gzip.write_all(&archive)?;
-        Ok(Layer {
-            blob: gzip.finish()?,
-            diff_id: sha256(&archive),
-            uncompressed: archive.len() as u64,
-        })
+        Ok(Layer { blob: gzip.finish()?, diff_id: sha256(&archive) })
     }
 }
 
@@ -171,5 +165,10 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Re
 
 /// SHA-256 in hex.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

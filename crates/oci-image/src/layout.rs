@@ -4,14 +4,13 @@
 //! manifest or an index of several platforms); the others are the lists of referrers (see [`crate::referrers`]).
 
 use std::{
-    collections::HashMap,
     fs,
     io::Read,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use oci_spec::image::{
     Descriptor, DescriptorBuilder, ImageIndex, ImageIndexBuilder, MediaType, OciLayoutBuilder,
     Sha256Digest,
@@ -84,57 +83,57 @@ impl Layout {
         name: &str,
         all_referrers: &Referrers,
     ) -> Result<()> {
-        image.set_annotations(Some(HashMap::from([(REF_NAME.to_owned(), name.to_owned())])));
+        let mut annotations = image.annotations().clone().unwrap_or_default();
+        annotations.insert(REF_NAME.to_owned(), name.to_owned());
+        image.set_annotations(Some(annotations));
         let mut manifests = vec![image];
         for (subject, referrers) in all_referrers {
             manifests.push(referrers::add_list(self, subject, referrers)?);
         }
-        let index = index_of(manifests)?;
-        fs::write(self.folder.join("index.json"), serde_json::to_value(&index)?.to_string())?;
         let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
-        fs::write(self.folder.join("oci-layout"), layout.to_string()?)?;
-        Ok(())
+        self.replace("oci-layout", &layout)?;
+        self.replace("index.json", &index_of(manifests)?)
+    }
+
+    /// Writes a document by its name, whole or not at all.
+    fn replace(&self, name: &str, document: &impl Serialize) -> Result<()> {
+        let new = self.folder.join(format!("{name}.new"));
+        let write = || -> Result<()> {
+            fs::write(&new, serde_json::to_value(document)?.to_string())?;
+            Ok(fs::rename(&new, self.folder.join(name))?)
+        };
+        write().with_context(|| format!("cannot write {}", new.display()))
     }
 
     /// `index.json`.
     pub fn index(&self) -> Result<ImageIndex> {
-        let file = self.folder.join("index.json");
-        let not_a_layout = || {
+        let bytes = read_file(&self.folder.join("index.json"), LARGEST_DOCUMENT);
+        bytes.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)).with_context(|| {
             format!(
                 "{} is no OCI image layout: its index.json cannot be read",
                 self.folder.display()
             )
-        };
-        let length = fs::metadata(&file).with_context(not_a_layout)?.len();
-        ensure!(length <= LARGEST_DOCUMENT, "index.json has {length} bytes");
-        ImageIndex::from_file(&file).with_context(not_a_layout)
+        })
     }
 
-    /// The image that the layout is of, with its name.
+    /// The image that the layout is of, with its name. A layout of several images is refused: give one of one.
     pub fn image(&self) -> Result<(Descriptor, String)> {
         let index = self.index()?;
-        let mut images = index.manifests().iter().filter_map(|descriptor| {
-            let name = ref_name(descriptor)?;
-            referrers::subject(name).is_none().then(|| (descriptor.clone(), name.to_owned()))
-        });
-        let image =
-            images.next().with_context(|| format!("{} names no image", self.folder.display()))?;
-        if images.next().is_some() {
-            bail!("{} holds several images: give a layout of one", self.folder.display());
-        }
-        Ok(image)
+        let mut images = index.manifests().iter().filter(|entry| !referrers::is_list(entry));
+        let folder = self.folder.display();
+        let image = images.next().with_context(|| format!("{folder} holds no image"))?;
+        ensure!(images.next().is_none(), "{folder} holds several images: give a layout of one");
+        let name = ref_name(image).with_context(|| format!("the image in {folder} has no name"))?;
+        Ok((image.clone(), name.to_owned()))
     }
 
     /// A blob's bytes, held against their descriptor before anything large is read.
     pub fn blob(&self, descriptor: &Descriptor, largest: u64) -> Result<Vec<u8>> {
         let path = self.path(descriptor).context("it is no SHA-256 digest")?;
-        let metadata = fs::symlink_metadata(&path).context("its blob cannot be read")?;
-        ensure!(metadata.is_file(), "its blob is no file");
-        let (length, said) = (metadata.len(), descriptor.size());
+        let length = length(&path).context("its blob cannot be read")?;
+        let said = descriptor.size();
         ensure!(length == said, "its blob has {length} bytes, its descriptor says {said}");
-        ensure!(length <= largest, "it has {length} bytes; at most {largest} are read");
-        let mut bytes = Vec::new();
-        fs::File::open(&path)?.take(length + 1).read_to_end(&mut bytes)?;
+        let bytes = read_file(&path, largest).context("its blob cannot be read")?;
         ensure!(
             descriptor.as_digest_sha256() == Some(&sha256(&bytes)),
             "its blob has other bytes than the digest says"
@@ -161,6 +160,21 @@ impl Layout {
         let path = self.path(descriptor).context("it is no SHA-256 digest")?;
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
     }
+}
+
+/// A file's bytes. What is no file is refused (a pipe would never end), and so is what is larger than `largest`.
+pub(crate) fn read_file(path: &Path, largest: u64) -> Result<Vec<u8>> {
+    let length = length(path)?;
+    ensure!(length <= largest, "it has {length} bytes; at most {largest} are read");
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn length(path: &Path) -> Result<u64> {
+    let metadata = fs::symlink_metadata(path)?;
+    ensure!(metadata.is_file(), "{} is no file", path.display());
+    Ok(metadata.len())
 }
 
 /// An image index of these manifests.

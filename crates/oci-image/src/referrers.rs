@@ -11,7 +11,6 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, ImageManifestBuilde
 
 use crate::{
     Result,
-    image::CREATED,
     layout::{Layout, REF_NAME, index_of, ref_name},
 };
 
@@ -42,10 +41,6 @@ pub fn attach(layout: &Layout, artifact_type: &str, document: &[u8]) -> Result<D
         .config(layout.add(MediaType::EmptyJSON, b"{}")?)
         .layers(vec![content])
         .subject(plain(&image))
-        .annotations(HashMap::from([(
-            "org.opencontainers.image.created".to_owned(),
-            CREATED.to_owned(),
-        )]))
         .build()?;
     let mut descriptor = layout.add_json(MediaType::ImageManifest, &manifest)?;
     descriptor.set_artifact_type(Some(artifact_type));
@@ -58,10 +53,16 @@ pub fn attach(layout: &Layout, artifact_type: &str, document: &[u8]) -> Result<D
         "this document hangs on the image already"
     );
     list.push(descriptor.clone());
-    for old in lists(&layout.index()?) {
-        layout.remove(old)?;
-    }
+    let before = layout.index()?;
     layout.finish(image, &name, &referrers)?;
+    // Last, so that a layout is whole at any moment.
+    let after = layout.index()?;
+    let kept: Vec<_> = after.manifests().iter().map(Descriptor::digest).collect();
+    let mut old: Vec<_> = lists(&before).filter(|list| !kept.contains(&list.digest())).collect();
+    old.dedup_by_key(|list| list.digest());
+    for list in old {
+        layout.remove(list)?;
+    }
     Ok(descriptor)
 }
 
@@ -102,10 +103,12 @@ pub(crate) fn add_list(
 
 /// The entries of `index.json` that are lists of referrers.
 fn lists(index: &ImageIndex) -> impl Iterator<Item = &Descriptor> {
-    index
-        .manifests()
-        .iter()
-        .filter(|descriptor| ref_name(descriptor).is_some_and(|name| subject(name).is_some()))
+    index.manifests().iter().filter(|entry| is_list(entry))
+}
+
+/// Is an entry of `index.json` a list of referrers, by its name?
+pub(crate) fn is_list(entry: &Descriptor) -> bool {
+    ref_name(entry).is_some_and(|name| subject(name).is_some())
 }
 
 /// A descriptor without what it has by its place: name and platform.

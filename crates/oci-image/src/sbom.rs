@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use auditable_info::{Limits, audit_info_from_file};
-use auditable_serde::{DependencyKind, Package};
+use auditable_serde::{DependencyKind, Package, Source};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -161,6 +161,9 @@ fn crate_package(package_of: &Package, lock: Option<&Locked>, licence: &str) -> 
     let version = package_of.version.to_string();
     let url = inputs::crate_url(&package_of.name, &version)?;
     let mut package = package(&crate_id(package_of), &package_of.name, &version, &url);
+    if package_of.source == Source::Local {
+        package["externalRefs"] = json!([]); // the registry may have a stranger's crate of this name
+    }
     package["licenseDeclared"] = licence.into();
     if package_of.root {
         package["primaryPackagePurpose"] = "APPLICATION".into();

@@ -133,6 +133,23 @@ fn referrers_that_lie_are_told() {
     referrers::attach(&Layout::open(&output), SPDX, wrong.as_bytes()).unwrap();
     assert_fault(&output, "it tells of another image than it hangs on");
 
+    // A list that tells another type than the artifact's own.
+    let (_folder, output) = joined();
+    let file = output.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let list = &mut index["manifests"][1];
+    let blob = |digest: &Value| {
+        output.join("blobs/sha256").join(digest.as_str().unwrap().trim_start_matches("sha256:"))
+    };
+    let text = fs::read_to_string(blob(&list["digest"])).unwrap().replace(SPDX, "text/plain");
+    let digest = oci_image::layer::sha256(text.as_bytes());
+    fs::remove_file(blob(&list["digest"])).unwrap();
+    fs::write(output.join("blobs/sha256").join(&digest), &text).unwrap();
+    list["digest"] = format!("sha256:{digest}").into();
+    list["size"] = text.len().into();
+    fs::write(&file, index.to_string()).unwrap();
+    assert_fault(&output, "different artifact types");
+
     // A list under the name of another subject.
     let (_folder, output) = joined();
     let file = output.join("index.json");
@@ -156,4 +173,18 @@ fn referrers_that_lie_are_told() {
     index["manifests"].as_array_mut().unwrap().push(twice);
     fs::write(&file, index.to_string()).unwrap();
     assert_fault(&output, "the name demo:1 stands twice");
+}
+
+#[test]
+fn a_layout_of_several_images_is_left_as_it_is() {
+    let (_folder, output) = joined();
+    let file = output.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let mut second = index["manifests"][0].clone();
+    second["annotations"] = json!({});
+    index["manifests"].as_array_mut().unwrap().push(second);
+    fs::write(&file, index.to_string()).unwrap();
+    let error = referrers::attach(&Layout::open(&output), SPDX, b"{}").unwrap_err().to_string();
+    assert!(error.ends_with("holds several images: give a layout of one"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), index.to_string());
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -67,11 +67,23 @@ fn change_layer(output: &Path, archive: &[u8]) {
     });
 }
 
+/// An archive of entries (kind, name, link) that are taken as they are.
+fn archive_of(entries: &[(tar::EntryType, &str, &str)]) -> Vec<u8> {
+    // Each ends in two empty blocks; only the last pair ends the whole.
+    let mut archive = Vec::new();
+    for (kind, name, link) in entries {
+        archive.extend(&self::archive(*kind, name, link)[..512]);
+    }
+    archive.extend([0; 1024]);
+    archive
+}
+
 /// An archive of one entry whose name and link are taken as they are.
 fn archive(kind: tar::EntryType, name: &str, link: &str) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(kind);
     header.set_size(0);
+    header.set_mode(0o644);
     header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
     header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
     header.set_cksum();
@@ -161,12 +173,6 @@ fn hostile_layers_are_refused() {
         assert_fault(&output, expected);
     }
     let (_folder, output) = layout();
-    let link = archive(tar::EntryType::Symlink, "etc", "/");
-    let through = archive(tar::EntryType::Regular, "etc/passwd", "");
-    // Each ends in two empty blocks; only the last pair ends the whole.
-    change_layer(&output, &[&link[..512], &through[..]].concat());
-    assert_fault(&output, "the entry etc/passwd is written through the link etc");
-    let (_folder, output) = layout();
     let whole = archive(tar::EntryType::Regular, "file", "");
     change_layer(&output, &whole[..300]);
     assert_fault(&output, "its archive cannot be read");
@@ -206,5 +212,174 @@ fn a_blob_that_is_no_file_is_not_read() {
     let layer = blob(&output, &manifest["layers"][1]);
     fs::remove_file(&layer).unwrap();
     std::os::unix::fs::symlink("/dev/zero", &layer).unwrap();
-    assert_fault(&output, "its blob is no file");
+    assert_fault(&output, "is no file");
+}
+
+#[test]
+fn nothing_is_written_through_a_link_however_it_is_named() {
+    use tar::EntryType::{Link, Regular, Symlink};
+    let link = (Symlink, "a", "/etc");
+    for (expected, entries) in [
+        ("the entry a/passwd is written through the link a", vec![link, (Regular, "a/passwd", "")]),
+        ("the entry ./a/passwd is written through", vec![link, (Regular, "./a/passwd", "")]),
+        ("z/../a/passwd leads out of the image", vec![link, (Regular, "z/../a/passwd", "")]),
+        (
+            "the entry h/passwd is written through",
+            vec![link, (Link, "h", "a"), (Regular, "h/passwd", "")],
+        ),
+        ("the link h leads through the link a", vec![link, (Link, "h", "a/shadow")]),
+        (
+            "the entry ./b stands twice",
+            vec![(Regular, "b", ""), (Regular, "c", ""), (Regular, "./b", "")],
+        ),
+    ] {
+        let (_folder, output) = layout();
+        change_layer(&output, &archive_of(&entries));
+        assert_fault(&output, expected);
+    }
+}
+
+#[test]
+fn every_member_of_a_gzip_file_is_read() {
+    let gzip = |bytes: &[u8]| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(bytes).unwrap();
+        gzip.finish().unwrap()
+    };
+    let first = &archive(tar::EntryType::Regular, "file", "")[..512];
+    let second = archive(tar::EntryType::Regular, "../evil", "");
+    for (expected, tail) in [
+        ("its diff id says", gzip(&second)),
+        ("../evil leads out of the image", gzip(&second)),
+        ("its archive cannot be read", b"garbage".to_vec()),
+    ] {
+        let (_folder, output) = layout();
+        let bytes = [gzip(first), tail].concat();
+        change(&output, |manifest, config| {
+            fs::remove_file(blob(&output, &manifest["layers"][1])).unwrap();
+            manifest["layers"][1] =
+                add(&output, "application/vnd.oci.image.layer.v1.tar+gzip", &bytes);
+            config["rootfs"]["diff_ids"][1] = format!("sha256:{}", sha256(first)).into();
+        });
+        assert_fault(&output, expected);
+    }
+}
+
+#[test]
+fn a_record_that_would_fill_the_memory_is_refused() {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_path("././@LongLink").unwrap();
+    header.set_size(1 << 20);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, std::io::repeat(b'x').take(1 << 20)).unwrap();
+    let (_folder, output) = layout();
+    change_layer(&output, &builder.into_inner().unwrap());
+    assert_fault(&output, "it holds a record of 1048576 bytes");
+}
+
+#[test]
+fn a_manifest_cannot_hide_behind_another_mention_of_it() {
+    // Named as a document of an artifact first, with a layer that is gone.
+    let (_folder, output) = layout();
+    let file = output.join("index.json");
+    let mut index = read(&file);
+    let image = index["manifests"][0].clone();
+    fs::remove_file(blob(&output, &read(&blob(&output, &image))["layers"][1])).unwrap();
+    let empty = add(&output, "application/vnd.oci.empty.v1+json", b"{}");
+    let part = json!({"mediaType": "text/plain", "digest": image["digest"], "size": image["size"]});
+    let artifact = json!({"schemaVersion": 2, "artifactType": "text/plain", "config": empty, "layers": [part]});
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let artifact = add(&output, media_type, artifact.to_string().as_bytes());
+    index["manifests"].as_array_mut().unwrap().insert(0, artifact);
+    fs::write(&file, index.to_string()).unwrap();
+    assert_fault(&output, "its blob cannot be read");
+
+    // Named for two platforms.
+    let (_folder, output) = layout();
+    let file = output.join("index.json");
+    let mut index = read(&file);
+    let mut second = index["manifests"][0].clone();
+    second["platform"]["architecture"] = "arm64".into();
+    second["annotations"] = json!({});
+    index["manifests"].as_array_mut().unwrap().push(second);
+    fs::write(&file, index.to_string()).unwrap();
+    assert_fault(&output, "different platforms");
+}
+
+#[test]
+fn a_document_that_is_two_things_at_once_is_refused() {
+    for (expected, edit) in [
+        (
+            "it says that it is",
+            (|manifest, _| manifest["mediaType"] = "application/vnd.oci.image.index.v1+json".into())
+                as fn(&mut Value, &mut Value),
+        ),
+        ("it has both manifests and layers", |manifest, _| manifest["manifests"] = json!([])),
+        ("its schemaVersion is not 2", |manifest, _| manifest["schemaVersion"] = 1.into()),
+    ] {
+        let (_folder, output) = layout();
+        change(&output, edit);
+        assert_fault(&output, expected);
+    }
+}
+
+#[test]
+fn pipes_and_links_are_not_followed() {
+    for name in ["index.json", "oci-layout"] {
+        let (_folder, output) = layout();
+        fs::remove_file(output.join(name)).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(output.join(name)).status().unwrap();
+        assert!(made.success());
+        assert_fault(&output, "is no file");
+    }
+    let (folder, output) = layout();
+    fs::rename(output.join("blobs"), folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("elsewhere"), output.join("blobs")).unwrap();
+    assert_fault(&output, "blobs: it is no folder");
+}
+
+#[test]
+fn a_layer_that_is_named_many_times_is_unpacked_once() {
+    let (_folder, output) = layout();
+    let started = std::time::Instant::now();
+    change_layer(
+        &output,
+        &[archive(tar::EntryType::Regular, "file", ""), vec![0; 4 << 20]].concat(),
+    );
+    change(&output, |manifest, config| {
+        let layer = manifest["layers"][1].clone();
+        let diff_id = config["rootfs"]["diff_ids"][1].clone();
+        manifest["layers"].as_array_mut().unwrap().extend(vec![layer; 1000]);
+        config["rootfs"]["diff_ids"].as_array_mut().unwrap().extend(vec![diff_id; 1000]);
+    });
+    assert_eq!(faults(&output), Vec::<String>::new());
+    assert!(started.elapsed().as_secs() < 60, "4 GB were unpacked");
+}
+
+#[test]
+fn a_layer_that_sets_the_user_is_told() {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("bin/su").unwrap();
+    header.set_size(0);
+    header.set_mode(0o4755);
+    header.set_cksum();
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append(&header, std::io::empty()).unwrap();
+    let (_folder, output) = layout();
+    change_layer(&output, &builder.into_inner().unwrap());
+    assert_fault(&output, "the entry bin/su sets the user or the group");
+}
+
+#[test]
+fn sizes_beyond_all_bounds_are_told_and_not_added_up() {
+    let (_folder, output) = layout();
+    change(&output, |manifest, _| {
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["size"] = json!((1_u64 << 63) + 5);
+        }
+    });
+    let error = oci_image::inspect::tree(&output).unwrap_err();
+    assert!(format!("{error:#}").contains("its descriptor says"), "{error:#}");
 }
