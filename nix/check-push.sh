@@ -39,13 +39,22 @@ set -m # a process group of its own, so that skopeo dies with it
 push "$credentials" &
 pusher=$!
 set +m
+blobs() { find registry -name data -path '*blobs*' 2>/dev/null | wc -l; }
 for _ in $(seq 2000); do
-    if [ -n "$(find registry -name data -path '*blobs*' 2>/dev/null | head -n 3 | tail -n 1)" ]; then break; fi
+    if [ "$(blobs)" -ge 3 ]; then break; fi
     sleep 0.01
 done
+[ "$(blobs)" -ge 3 ] || die "nothing was pushed that could be cut off"
 kill -KILL -- "-$pusher" || die "the push was over before it could be cut off"
 wait "$pusher" 2>/dev/null || true
-if [ -e "registry/docker/registry/v2/repositories/stockyard/${names##* }/_manifests/tags/$version" ]; then die "the push was whole before it was cut off"; fi
+repositories=registry/docker/registry/v2/repositories/stockyard
+if [ -e "$repositories/${names##* }/_manifests/tags/$version" ]; then die "the push was whole before it was cut off"; fi
+for name in $names; do
+    lists=$(jq '.manifests | length - 1' "$layouts/$name/index.json")
+    if [ -e "$repositories/$name/_manifests/tags/$version" ] && [ "$(ls -d "$repositories/$name"/_manifests/tags/sha256-* | wc -l)" != "$lists" ]; then
+        die "$name has its tag, but not all that hangs on it"
+    fi
+done
 kill -KILL "$server"
 wait "$server" 2>/dev/null || true
 start
@@ -65,10 +74,23 @@ for name in $names; do
     for tag in $(jq -r '.manifests[1:][].annotations["org.opencontainers.image.ref.name"]' "$layout/index.json"); do
         pull ":$tag" "$tag"
     done
-    # Blobs are named by their digests: the same names, the same content.
+    # Blobs are named by their digests, and skopeo held them against these: the same names, the same content.
     diff <(ls "$layout/blobs/sha256") <(ls "pulled-$name/blobs/sha256") >log || die "$name: other blobs came back"
     ok "$name: every blob came back, SBOM and provenance too"
 done
+
+# What somebody else has hung on an image meanwhile is kept by the next push.
+name=${names%% *}
+cp -rL "$layouts/$name" another
+chmod -R u+w another
+digest=$(jq -r '.manifests[0].digest' another/index.json)
+tag=sha256-${digest#sha256:}
+jq --arg digest "${digest#sha256:}" -n '{subject: [{digest: {sha256: $digest}}], note: "another"}' >another.json
+added=$(oci-image attach another --in-toto another.json | cut -d' ' -f1)
+skopeo --insecure-policy copy --quiet --all --preserve-digests --dest-tls-verify=false --dest-creds "$credentials" "oci:another:$tag" "docker://$registry/stockyard/$name:$tag" 2>log || die "the other referrer cannot be pushed"
+push "$credentials" || die "a second push fails"
+skopeo inspect --raw --tls-verify=false --creds "$credentials" "docker://$registry/stockyard/$name:$tag" | grep -q "$added" || die "a push has lost what somebody else hung on the image"
+ok "a push keeps what others have hung on an image"
 
 COSIGN_PASSWORD=password cosign generate-key-pair >log 2>&1 || die "cosign made no key"
 export COSIGN_PASSWORD=password

@@ -103,6 +103,7 @@ in {
     });
   in
     assert lib.assertMsg (without.programs.orders.drvPath == workspace.programs.orders.drvPath) "README.md changes a program";
+    assert lib.assertMsg (!(builtins.any (name: builtins.pathExists "${workspace.programs.${name}.src}/crates/orders/src") ["api-gateway" "inventory"])) "another service is built from orders' sources";
       pkgs.runCommand "check-layers" {
         nativeBuildInputs = [pkgs.jq];
         before = images.byName.orders;
@@ -146,7 +147,7 @@ in {
 
   # The ways out of here: pushed to a real registry, pulled back, signed.
   push = pkgs.runCommand "check-push" {
-    nativeBuildInputs = [pkgs.distribution pkgs.skopeo pkgs.jq pkgs.cosign];
+    nativeBuildInputs = [pkgs.distribution pkgs.skopeo pkgs.jq pkgs.cosign workspace.programs.oci-image];
     inherit (images) version;
     names = builtins.attrNames images.byName;
     layouts = images.images;

@@ -12,6 +12,7 @@
       inherit pkgs lib;
       elsewhere = true;
     };
+    surroundings = "mkdir elsewhere; cd elsewhere; umask 027; export TZ=Asia/Tokyo LC_ALL=C.UTF-8\n";
   };
   apps = import ./apps.nix {inherit pkgs lib workspace images reproduction;};
   checks = import ./checks.nix {inherit pkgs lib workspace images apps;};

@@ -4,8 +4,11 @@
   pkgs,
   lib,
   workspace,
+  # Commands before everything that is built, for `nix run .#reproduce`.
+  surroundings ? "",
 }: let
   version = "0.1.0";
+  build = name: arguments: script: pkgs.runCommand name arguments (surroundings + script);
   platforms = {
     ${workspace.hostArchitecture} = pkgs;
     ${workspace.foreignArchitecture} = workspace.foreign;
@@ -32,7 +35,7 @@
     else pkgsStatic.stdenv.cc.libc;
 
   # What all images share.
-  base = pkgs.runCommand "image-base" {} ''
+  base = build "image-base" {} ''
     mkdir -p $out/etc/ssl/certs $out/usr/share $out/tmp
     cp ${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt $out/etc/ssl/certs/ca-certificates.crt
     cp -rL ${pkgs.tzdata}/share/zoneinfo $out/usr/share/zoneinfo
@@ -45,7 +48,8 @@
 
   # The files of a package as an image's root: as Debian ships them, or, from nixpkgs, the package's closure.
   rootOf = package:
-    package.imageRoot or (pkgs.runCommand "${lib.getName package}-root" {
+    package.imageRoot
+    or (pkgs.runCommand "${lib.getName package}-root" {
         closure = pkgs.closureInfo {rootPaths = [package];};
       } ''
         mkdir -p $out/nix/store $out/usr/bin
@@ -91,7 +95,7 @@
     ];
   # The layout of one platform with its SBOM.
   platform = name: plan: architecture:
-    pkgs.runCommand "${name}-image-${architecture}" {allowedReferences = [];} ''
+    build "${name}-image-${architecture}" {allowedReferences = [];} ''
       ${command name plan architecture} --output $out
       ${oci-image} sbom $out ${plan.bill architecture} \
         --components ${components "${name}-components" (baseComponents ++ plan.packages architecture)} > sbom
@@ -99,13 +103,15 @@
     '';
   # All platforms in one index, with its provenance.
   image = name: plan:
-    pkgs.runCommand "${name}-image" {allowedReferences = [];} ''
+    build "${name}-image" {allowedReferences = [];} ''
       ${oci-image} index --output $out ${lib.concatMapStringsSep " " (platform name plan) architectures}
       ${oci-image} provenance $out --builder https://nixos.org/nix --build-type urn:stockyard:nix-flake:1 \
-        --parameter output=${name}-image --lock flake.lock=${../flake.lock} ${plan.source} \
+        --parameter output=${name}-image --lock flake.lock=${../flake.lock} ${packageSet} ${plan.source} \
         --components ${components "${name}-inputs" (baseComponents ++ compilers ++ lib.concatMap plan.packages architectures)} > provenance
       ${oci-image} attach $out --in-toto provenance
     '';
+  # Debian's packages are pinned by a lock of their own; another nixpkgs is pinned by flake.lock.
+  packageSet = lib.optionalString (pkgs.stdenv.cc ? debs) "--lock debs.lock=${./debianpkgs/debs.lock} --source nix=${workspace.pick "nix" ["nix"]}";
   compilers = [pkgs.rustc] ++ map (set: set.stdenv.cc) (builtins.attrValues platforms);
 
   # What `docker load` and `podman load` take, for this machine's architecture; with the layout's own layers.
