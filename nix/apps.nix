@@ -17,7 +17,8 @@
       checkPhase = "${pkgs.stdenv.shell} -n $target";
       text = ''
         exec ${lib.getExe workspace.programs.local-stack} ${word} \
-          --bin-dir ${bin}/bin --postgres ${pkgs.postgresql_17}/bin --prometheus ${lib.getExe pkgs.prometheus} "$@"
+          --bin-dir ${bin}/bin --postgres ${pkgs.postgresql_17}/bin \
+          --prometheus ${lib.getExe pkgs.prometheus} --rules ${../kustomize/base/prometheus/rules} "$@"
       '';
     });
     meta = {inherit description;};

@@ -5,7 +5,7 @@
   workspace,
   images,
 }: let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs"]);
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs" "kustomize/components/backup"]);
 
   # A check that runs cargo on the development layer.
   cargoCheck = name: arguments:
@@ -99,4 +99,13 @@ in {
     architecture = pkgs.stdenv.hostPlatform.go.GOARCH;
     limit = 10000000; # bytes, compressed
   } (builtins.readFile ./check-images.sh);
+
+  # The configurations, the rules and their unit tests, and that runbooks, dashboard and metrics agree with them.
+  prometheus = pkgs.runCommand "check-prometheus" {
+    nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
+    src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
+  } ''
+    cd $src
+    ${builtins.readFile ./check-prometheus.sh}
+  '';
 }

@@ -25,7 +25,7 @@ same() { # FOLDER OUTPUT
 }
 mkdir "$work/rendered"
 while read -r overlay components; do
-    name=$overlay${components:+-${components// /-}}
+    name=$(tr " /" "--" <<<"$overlay${components:+ $components}")
     # shellcheck disable=SC2086 # words
     sh "$policy/combine.sh" "$work/$name" "$overlay" $components
     check "kustomize and kubectl: $name" same "$work/$name/overlays/$overlay" "$work/rendered/$name.yaml"

@@ -36,6 +36,8 @@ pub struct Sums {
     pub reserved: i64,
     /// Reservations that hold them.
     pub open_reservations: i64,
+    /// For how many seconds the oldest of them has been due to be given back; 0 when none is.
+    pub overdue_seconds: f64,
 }
 
 impl Store {
@@ -106,14 +108,21 @@ impl Store {
         Ok(item(&row))
     }
 
-    /// The sums of all items' stock, and how many reservations are open.
+    /// The sums of all items' stock, how many reservations are open, and how overdue the oldest is.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn sums(&self) -> Result<Sums, DatabaseError> {
         let client = self.database.get().await?;
         let sql = "SELECT coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
-            (SELECT count(*) FROM reservations WHERE status = 'reserved') FROM items";
+            (SELECT count(*) FROM reservations WHERE status = 'reserved'),
+            (SELECT greatest(extract(epoch FROM now() - min(expires_at)), 0)::float8
+                FROM reservations WHERE status = 'reserved') FROM items";
         let row = client.query_one(sql, &[]).await?;
-        Ok(Sums { on_hand: row.get(0), reserved: row.get(1), open_reservations: row.get(2) })
+        Ok(Sums {
+            on_hand: row.get(0),
+            reserved: row.get(1),
+            open_reservations: row.get(2),
+            overdue_seconds: row.get(3),
+        })
     }
 
     /// Puts items with their first stock into a store that has none; several replicas may try at once.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, Registry};
 use service_kit::{database::chain, metrics::register};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +12,8 @@ use crate::store::Store;
 /// Between two looks at the sums.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Shows `inventory_stock_units{state}` (`on_hand`, reserved) and `inventory_reservations_open` until the shutdown. All
-/// replicas show the same: take the maximum, not the sum.
+/// Shows `inventory_stock_units{state}` (`on_hand`, reserved), `inventory_reservations_open` and
+/// `inventory_reservations_overdue_seconds` until the shutdown. All replicas show the same: take the maximum, not the sum.
 pub async fn measure(store: Store, registry: Registry, shutdown: CancellationToken) {
     let units = Opts::new("inventory_stock_units", "Units of all items, by state");
     let units = IntGaugeVec::new(units, &["state"]).expect("the options are valid");
@@ -21,14 +21,20 @@ pub async fn measure(store: Store, registry: Registry, shutdown: CancellationTok
         "inventory_reservations_open",
         "Reservations neither confirmed nor given back",
     );
-    let (units, open) =
-        (register(&registry, units), register(&registry, open.expect("the name is valid")));
+    let overdue = Gauge::new(
+        "inventory_reservations_overdue_seconds",
+        "How long the oldest of them has been due to be given back",
+    );
+    let units = register(&registry, units);
+    let open = register(&registry, open.expect("the name is valid"));
+    let overdue = register(&registry, overdue.expect("the name is valid"));
     loop {
         match store.sums().await {
             Ok(sums) => {
                 units.with_label_values(&["on_hand"]).set(sums.on_hand);
                 units.with_label_values(&["reserved"]).set(sums.reserved);
                 open.set(sums.open_reservations);
+                overdue.set(sums.overdue_seconds);
             }
             Err(error) => tracing::debug!(error = chain(&error), "cannot read the sums"),
         }

@@ -20,6 +20,7 @@ local-stack crash-rounds N  runs PostgreSQL and the services N times, kills orde
   --bin-dir DIR      the services' programs        (or STOCKYARD_BIN_DIR)
   --postgres DIR     PostgreSQL's programs         (or STOCKYARD_POSTGRES_DIR)
   --prometheus FILE  Prometheus' program; optional (or STOCKYARD_PROMETHEUS)
+  --rules DIR        its rules; optional
 
 STATE_DIR            where the state stays between runs
 GATEWAY_PORT 8080, ORDERS_PORT 8081, INVENTORY_PORT 8082, PROMETHEUS_PORT 9099,
@@ -67,6 +68,7 @@ fn command() -> Result<Command> {
     let mut programs = lookup("STOCKYARD_BIN_DIR");
     let mut postgres = lookup("STOCKYARD_POSTGRES_DIR");
     let mut prometheus = lookup("STOCKYARD_PROMETHEUS");
+    let mut rules = None;
     let mut words = Vec::new();
     let mut flags = lexopt::Parser::from_env();
     while let Some(flag) = flags.next()? {
@@ -75,6 +77,7 @@ fn command() -> Result<Command> {
             Long("bin-dir") => programs = Some(flags.value()?.string()?),
             Long("postgres") => postgres = Some(flags.value()?.string()?),
             Long("prometheus") => prometheus = Some(flags.value()?.string()?),
+            Long("rules") => rules = Some(flags.value()?.into()),
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected().into()),
         }
@@ -84,6 +87,7 @@ fn command() -> Result<Command> {
             programs: programs.context("where are the services' programs? Set --bin-dir")?.into(),
             postgres: postgres.context("where are PostgreSQL's programs? Set --postgres")?.into(),
             prometheus: prometheus.map(Into::into),
+            rules,
             state: state::default_folder(lookup)?,
             ports: Ports::from_lookup(lookup)?,
             durable: true,

@@ -18,17 +18,19 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts `program` on `port`, scraping the admin listeners (service name, `http://ADDRESS`).
+    /// Starts `program` on `port`, scraping the admin listeners (service name, `http://ADDRESS`), with the rules of a
+    /// folder.
     pub fn start(
         program: &Path,
         port: u16,
         state: &State,
         targets: &[(&str, &str)],
+        rules: Option<&Path>,
     ) -> Result<Self> {
         let folder = state.path().join("prometheus");
         fs::create_dir_all(&folder)?;
         let file = folder.join("prometheus.yml");
-        fs::write(&file, configuration(port, targets))?;
+        fs::write(&file, configuration(port, targets, rules))?;
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", file.display()));
         command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
@@ -50,14 +52,15 @@ impl Prometheus {
 }
 
 /// The configuration: one job for each service, named after it.
-fn configuration(port: u16, targets: &[(&str, &str)]) -> String {
+fn configuration(port: u16, targets: &[(&str, &str)], rules: Option<&Path>) -> String {
     let own = format!("http://{}", ports::loopback(port));
     let jobs = targets.iter().copied().chain([("prometheus", own.as_str())]).map(|(job, url)| {
         let address = url.trim_start_matches("http://");
         format!("- {{job_name: {job}, static_configs: [{{targets: ['{address}']}}]}}")
     });
+    let rules = rules.map_or(String::new(), |folder| format!("'{}/*.yml'", folder.display()));
     format!(
-        "global: {{scrape_interval: 2s}}\nscrape_configs:\n{}\n",
+        "global: {{scrape_interval: 2s, evaluation_interval: 5s}}\nrule_files: [{rules}]\nscrape_configs:\n{}\n",
         jobs.collect::<Vec<_>>().join("\n")
     )
 }
@@ -68,7 +71,7 @@ mod tests {
 
     #[test]
     fn every_service_is_a_job_of_its_name() {
-        let text = configuration(9099, &[("orders", "http://127.0.0.1:9091")]);
+        let text = configuration(9099, &[("orders", "http://127.0.0.1:9091")], None);
         assert!(
             text.contains("{job_name: orders, static_configs: [{targets: ['127.0.0.1:9091']}]}"),
             "{text}"

@@ -35,6 +35,8 @@ pub struct Settings {
     pub postgres: PathBuf,
     /// Prometheus' program; without it none runs.
     pub prometheus: Option<PathBuf>,
+    /// The folder of its rules.
+    pub rules: Option<PathBuf>,
     /// The state folder.
     pub state: PathBuf,
     /// The ports.
@@ -88,8 +90,9 @@ impl Stack {
                 .iter()
                 .map(|(name, running)| (*name, running.admin_url.as_str()))
                 .collect();
+            let rules = stack.settings.rules.as_deref();
             stack.prometheus =
-                Some(Prometheus::start(program, prometheus_port, &stack.state, &targets)?);
+                Some(Prometheus::start(program, prometheus_port, &stack.state, &targets, rules)?);
         }
         stack.await_ready().await?;
         Ok(stack)

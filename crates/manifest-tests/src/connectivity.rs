@@ -112,6 +112,8 @@ fn ends(manifests: &Manifests) -> Vec<End> {
     let dns = ["TCP", "UDP"].map(|protocol| (String::new(), 53, protocol)).to_vec();
     ends.push(pod("DNS", named("kube-system"), json!({"k8s-app": "kube-dns"}), dns));
     ends.push(pod("an Ingress controller", named("traefik"), json!({}), tried()));
+    let prometheus = json!({"app.kubernetes.io/name": "prometheus"});
+    ends.push(pod("the operator's Prometheus", named("monitoring"), prometheus, tried()));
     ends.push(pod("a pod without a policy here", own, json!({}), tried()));
     ends.push(pod("a pod elsewhere", named("elsewhere"), json!({}), tried()));
     for (name, address) in

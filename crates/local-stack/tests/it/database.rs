@@ -62,8 +62,9 @@ impl Server {
         for folder in [&data, &socket] {
             state::own(folder).unwrap();
         }
-        let made = program("initdb").arg("-D").arg(&data).args(["-U", "postgres", "--no-sync"]);
-        assert!(made.output().await.unwrap().status.success());
+        let mut initdb = program("initdb");
+        initdb.arg("-D").arg(&data).args(["-U", "postgres", "--no-sync"]);
+        assert!(initdb.output().await.unwrap().status.success());
         let [authority, certificate, key] = certificates();
         fs::write(folder.path().join("ca.crt"), authority).unwrap();
         let access = "local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";

@@ -51,6 +51,24 @@ async fn an_expired_reservation_gives_its_stock_back_and_is_not_held_anew_once_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_past_its_time_that_nobody_sweeps_shows_as_overdue() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("SWEEP_INTERVAL", "1h")]).await;
+    let inventory = stack.url(Service::Inventory);
+    assert_eq!(reserve(inventory, Uuid::now_v7(), "CHAIN-6", 5, 1).await.status, 201);
+    let metrics = format!("{}/metrics", stack.admin_url(Service::Inventory));
+    until("the metric shows it", || async {
+        let text = local_stack::http::get(&metrics).await.unwrap().text();
+        let value = |line: &str| {
+            line.strip_prefix("inventory_reservations_overdue_seconds ")?.parse::<f64>().ok()
+        };
+        text.lines().find_map(value).is_some_and(|seconds| seconds > 0.0)
+    })
+    .await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_stays_pending_while_inventory_is_away_and_is_finished_afterwards() {
     let state = temporary_folder().unwrap();
     let settings = [("ORDER_LEASE", "6s"), ("RESUME_INTERVAL", "50ms")];

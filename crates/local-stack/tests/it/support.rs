@@ -35,6 +35,7 @@ pub(crate) fn settings(state: &Path) -> Settings {
         programs: folder_of("STOCKYARD_BIN_DIR"),
         postgres: folder_of("STOCKYARD_POSTGRES_DIR"),
         prometheus: None,
+        rules: None,
         state: state.to_owned(),
         ports: Ports::any(),
         durable: false,

@@ -15,7 +15,7 @@ use manifest_tests::{
 fn documented(components: &[String], manifests: &Manifests) -> BTreeSet<Way> {
     let parts: BTreeSet<_> =
         manifests.workloads().map(|workload| workload.part().to_owned()).collect();
-    let around = |end: &str| end == "DNS" || end.starts_with("a ") || end.starts_with("an ");
+    let around = |end: &str| end == "DNS" || end.contains(' ');
     let there = |end: &String| around(end) || parts.contains(end);
     let rows = table::rows("connectivity.md", &["with", "from", "to", "ports", "for"]).unwrap();
     assert!(rows.len() > 10, "the page's table is not found");
