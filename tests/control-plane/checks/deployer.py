@@ -6,15 +6,13 @@ from .plane import ROOT, check, kubectl
 DEPLOYER = ["--as", "deployer"]
 
 
+# Components with objects of every kind that an overlay may have.
+COMPONENTS = ["hpa", "vpa", "ingress", "backup", "tracing", "prometheus-operator", "grafana"]
+
+
 def run(work):
     for environment in ("staging", "production"):
-        applied = lay_out(work, "leased", environment, components(environment), f"{environment}-leased")
-        lease(applied)
-
-
-def components(environment):
-    """Those with objects of every kind that an overlay may have."""
-    return ["hpa", "vpa", "ingress", "backup", "tracing", "prometheus-operator", "grafana"]
+        lease(lay_out(work, "leased", environment, COMPONENTS, f"{environment}-leased"))
 
 
 def lease(applied):
@@ -25,7 +23,8 @@ def lease(applied):
     named = ["deployer", "--namespace", namespace]
     kubectl("create", "role", *named, "--verb=*", "--resource=*.*")
     kubectl("create", "rolebinding", *named, "--role=deployer", "--user=deployer")
-    check(f"{environment}: an account of the namespace alone can apply the whole overlay", applied.apply(*DEPLOYER).faults())
+    faults = applied.apply(*DEPLOYER).faults()
+    check(f"{environment}: an account of the namespace alone can apply the whole overlay", faults)
     for folder in sorted((ROOT / "kustomize/cluster").glob("*/")):
         answer = kubectl("apply", "--server-side", "-k", folder, *DEPLOYER)
         check(f"{environment}: but not cluster/{folder.name}", answer.refusal("is forbidden"))

@@ -12,8 +12,8 @@ def amounts(cpu, memory):
 
 
 def service(namespace, kind):
-    spec = {"type": kind, "ports": [{"port": 80}]}
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "changed", "namespace": namespace}, "spec": spec}
+    metadata, spec = {"name": "changed", "namespace": namespace}, {"type": kind, "ports": [{"port": 80}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
 def volume(namespace, size):
@@ -22,36 +22,38 @@ def volume(namespace, size):
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
+def of_three(pod, resources):
+    containers = [pod["spec"]["containers"][0] | {"name": f"c{number}", "resources": resources} for number in range(3)]
+    return changed(pod, "spec/containers", containers)
+
+
 def refused(applied):
-    namespace, environment = applied.namespace, applied.overlay
+    namespace = applied.namespace
     pod = pod_of(read("deployment", "orders", "--namespace", namespace))
-    three = changed(pod, "spec/containers", [pod["spec"]["containers"][0] | {"name": f"c{n}"} for n in range(3)])
-    for number in range(3):
-        three = changed(three, f"spec/containers/{number}/resources", amounts("2", "64Mi"))
+    quota = "exceeded quota: stockyard, requested: "
+    balancer = service(namespace, "LoadBalancer")
     for name, item, words in [
-        ("a container of more memory than a node has to spare", changed(pod, RESOURCES, amounts("1", "64Gi")), "maximum memory usage per Container"),
-        ("a container of more CPUs than a node has to spare", changed(pod, RESOURCES, amounts("3", "64Mi")), "maximum cpu usage per Container is 2"),
-        ("a pod of more CPUs than the namespace has", three, "exceeded quota: stockyard, requested: requests.cpu=6"),
-        ("a Service that opens a load balancer", service(namespace, "LoadBalancer"), "exceeded quota: stockyard"),
-        ("a Service that opens a port of the nodes", service(namespace, "NodePort"), "exceeded quota: stockyard"),
-        ("a volume larger than the namespace has", volume(namespace, "1Ti"), "exceeded quota: stockyard, requested: requests.storage=1Ti"),
+        ("a container of 64 GiB", changed(pod, RESOURCES, amounts("1", "64Gi")), "maximum memory usage per Container"),
+        ("a container of 3 CPUs", changed(pod, RESOURCES, amounts("3", "64Mi")), "maximum cpu usage per Container"),
+        ("a pod of 6 CPUs", of_three(pod, amounts("2", "64Mi")), quota + "requests.cpu=6"),
+        ("a Service that opens a load balancer", balancer, quota + "services.loadbalancers=1"),
+        ("a Service that opens a port of the nodes", service(namespace, "NodePort"), quota + "services.nodeports=1"),
+        ("a volume of 1 TiB", volume(namespace, "1Ti"), quota + "requests.storage=1Ti"),
     ]:
-        check(f"{environment}: {name} is refused", try_to_create(item).refusal(words))
+        check(f"{applied.overlay}: {name} is refused", try_to_create(item).refusal(words))
 
 
 def defaults(applied):
     """A container that asks for nothing gets the limit range's amounts, so the quota can count it."""
     pod = pod_of(read("deployment", "orders", "--namespace", applied.namespace))
-    answer = kubectl(
-        *["create", "--dry-run=server", "-f", "-", "-o", "jsonpath={.spec.containers[0].resources.limits.memory}"],
-        given=changed(pod, RESOURCES, {}),
-    )
+    memory = "jsonpath={.spec.containers[0].resources.limits.memory}"
+    answer = try_to_create(changed(pod, RESOURCES, {}), "-o", memory)
     faults = answer.faults() or ([] if answer.out == "128Mi" else [f"its limit of memory is {answer.out}"])
     check(f"{applied.overlay}: a container that says nothing of resources gets those of the limit range", faults)
 
 
 def room(applied):
-    """Every autoscaler at its most, a rollout of all at the same time, the jobs: the quota has room, and not for ever."""
+    check(f"{applied.overlay}: a container that says nothing gets the resources of the limit range", faults)
     where = ["--namespace", applied.namespace]
     for scaler in items(applied.namespace, "horizontalpodautoscalers"):
         most = f'{{"spec": {{"minReplicas": {scaler["spec"]["maxReplicas"]}}}}}'
@@ -72,9 +74,12 @@ def not_rolling(namespace):
 
 
 def too_many(applied):
-    kubectl("patch", "hpa", "orders", "--namespace", applied.namespace, "--patch", '{"spec": {"minReplicas": 40, "maxReplicas": 40}}')
+    """The same check, on what it must find."""
+    more = '{"spec": {"minReplicas": 40, "maxReplicas": 40}}'
+    kubectl("patch", "hpa", "orders", "--namespace", applied.namespace, "--patch", more)
     until(lambda: [] if refused_pods(applied.namespace) else ["nothing yet"])
-    check("the check finds an autoscaler that the quota has no room for", found(refused_pods(applied.namespace), "exceeded quota"))
+    faults = refused_pods(applied.namespace)
+    check("an autoscaler that the quota has no room for is found", found(faults, "exceeded quota"))
 
 
 def run(combinations):
@@ -82,6 +87,7 @@ def run(combinations):
         refused(applied)
         defaults(applied)
     for environment in ("staging", "production"):
-        most = max((each for each in combinations[2:] if each.overlay == environment), key=lambda each: len(each.components))
+        of_it = [applied for applied in combinations[2:] if applied.overlay == environment]
+        most = max(of_it, key=lambda applied: len(applied.components))
         room(most)
     too_many(most)

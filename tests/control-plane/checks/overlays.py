@@ -74,8 +74,8 @@ def start_jobs(namespace):
 
 
 def versions(applied):
-    found = read("-k", applied.folder)["items"]
-    return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in found}
+    there = read("-k", applied.folder)["items"]
+    return {f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"] for item in there}
 
 
 def settled(applied):
@@ -117,23 +117,27 @@ def run(work):
     return all_of_them
 
 
+def replace(file, old, new):
+    text = file.read_text()
+    assert old in text, f"{file} has no {old!r}"
+    file.write_text(text.replace(old, new))
+
+
 def run_broken(work):
     """The same checks, on what they must find."""
     broken = lay_out(work, "broken", "staging", [], "broken")
-    limits = broken.folder / "limits.yaml"
-    whole = limits.read_text()
-    limits.write_text(whole.replace('pods: "30"', 'pods: "30"\n    podz: "30"').replace("hard:", "herd:"))
+    limits, orders = broken.folder / "limits.yaml", broken.folder / "../../base/orders/deployment.yaml"
+    replace(limits, "hard:", "herd:")
     check("a field that the server does not know is refused", found(broken.apply().faults(), "herd"))
-    limits.write_text(whole)
-    orders = broken.folder / "../../base/orders/deployment.yaml"
-    orders.write_text(orders.read_text().replace("      enableServiceLinks: false\n", "      hostNetwork: true\n"))
-    check("a part whose pods break the restricted profile is warned of", found(broken.apply().faults(), "would violate PodSecurity"))
-    check("and its pods are found missing", found(until_there(broken), "violates PodSecurity"))
-    limits.write_text(whole.replace('pods: "30"', 'pods: "31"'))
-    check("a change is found by the second apply", found(differences(broken), '+    pods: "31"'))
-
-
-def until_there(broken):
-    """The missing pods, once the controllers told why."""
+    replace(limits, "herd:", "hard:")
+    replace(orders, "enableServiceLinks: false", "hostNetwork: true")
+    warned = found(broken.apply().faults(), "would violate PodSecurity")
+    check("a part that breaks the restricted profile is warned of", warned)
     until(lambda: [] if refused_pods(broken.namespace) else ["nothing yet"])
-    return missing_pods(broken.namespace)
+    check("and its pods are found missing", found(missing_pods(broken.namespace), "Deployment/orders has 0 pods"))
+    check("with what the server says", found(refused_pods(broken.namespace), "violates PodSecurity"))
+    replace(limits, 'pods: "30"', 'pods: "31"')
+    written = found(second_apply(broken), "ResourceQuota/stockyard was written again")
+    check("a change is found by the second apply", written)
+    replace(limits, 'pods: "31"', 'pods: "32"')
+    check("and told by the difference", found(differences(broken), '+    pods: "32"'))

@@ -55,9 +55,9 @@ def read(*arguments):
     return json.loads(answer.out)
 
 
-def try_to_create(item):
+def try_to_create(item, *options):
     """Has the server judge an object as it would when it is created, and lets it make none."""
-    return kubectl("create", "--dry-run=server", "-f", "-", given=item)
+    return kubectl("create", "--dry-run=server", "-f", "-", *options, given=item)
 
 
 def until(faults, seconds=60):

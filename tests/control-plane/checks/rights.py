@@ -68,7 +68,8 @@ def run(combinations):
     pages_accounts = {name for row in rows(["account", "of"]) for name in words(row[0])}
     seen = set()
     for applied in combinations:
-        for name in sorted(service_accounts(applied.namespace) - {name for where, name in seen if where == applied.overlay}):
+        asked = {name for where, name in seen if where == applied.overlay}
+        for name in sorted(service_accounts(applied.namespace) - asked):
             seen.add((applied.overlay, name))
             its_rights = faults(name, applied.overlay, applied.namespace, service_account(applied.namespace, name))
             check(f"{applied.overlay}: {name} has the documented rights", its_rights)
