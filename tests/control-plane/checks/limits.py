@@ -53,7 +53,7 @@ def defaults(applied):
 
 
 def room(applied):
-    check(f"{applied.overlay}: a container that says nothing gets the resources of the limit range", faults)
+    """Every autoscaler at its most, a rollout of all at the same time, the jobs: the quota has room for them."""
     where = ["--namespace", applied.namespace]
     for scaler in items(applied.namespace, "horizontalpodautoscalers"):
         most = f'{{"spec": {{"minReplicas": {scaler["spec"]["maxReplicas"]}}}}}'

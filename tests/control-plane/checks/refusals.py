@@ -12,7 +12,7 @@ PODS = [
     ("spec/hostNetwork", True, "host namespaces (hostNetwork=true)"),
     ("spec/hostPID", True, "host namespaces (hostPID=true)"),
     ("spec/hostIPC", True, "host namespaces (hostIPC=true)"),
-    ("spec/volumes", [{"name": "host", "hostPath": {"path": "/"}}], "hostPath volumes (volume \"host\")"),
+    ("spec/volumes/0", {"name": "database", "hostPath": {"path": "/"}}, 'restricted volume type "hostPath"'),
     ("spec/securityContext/runAsNonRoot", None, "runAsNonRoot != true"),
     ("spec/securityContext/runAsUser", 0, "runAsUser=0"),
     ("spec/securityContext/seccompProfile", None, "seccompProfile"),
