@@ -36,18 +36,7 @@ for folder in kustomize/cluster/*/; do
 done
 rm "$work"/rendered/*.kubectl
 
-# The definitions of custom resources come from their projects' modules, by checksum.
-definitions() {
-    mkdir "$work/definitions"
-    local module version sum file found folder
-    while read -r module version sum file; do
-        found=$(GOTOOLCHAIN=local GOFLAGS=-mod=mod go mod download -json "$module@$version")
-        grep -qF "\"Sum\": \"$sum\"" <<<"$found" || { echo "$module@$version has another checksum"; return 1; }
-        folder=$(sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' <<<"$found")
-        cp "$folder/$file" "$work/definitions/"
-    done < <(grep -vE '^(#|$)' "$policy/crds.txt")
-}
-check "definitions of custom resources" definitions
+check "definitions of custom resources" bash "$policy/definitions.sh" "$work/definitions"
 check "schemas, strictly" "$python" "$policy/validate.py" "$kubernetes" "$work/definitions" "$manifests"/*.yaml "$work"/rendered/*.yaml
 
 # The scanners see the overlays as they are applied; of the further combinations, whose images have no digest yet, with
