@@ -58,11 +58,11 @@ in {
   # Unit tests, and the integration tests: the real programs against a real PostgreSQL, here in the sandbox.
   test = cargoCheck "test" {
     buildPhase = ''
-            runHook preBuild
-            cargo build --workspace --bins --locked --offline
-            export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
-            cargo test --workspace --exclude manifest-tests --locked --offline 2>&1 | tee log
-            ${sumOfTests}
+      runHook preBuild
+      cargo build --workspace --bins --locked --offline
+      export STOCKYARD_BIN_DIR=$PWD/target/debug STOCKYARD_POSTGRES_DIR=${pkgs.postgresql_17}/bin
+      cargo test --workspace --exclude manifest-tests --locked --offline 2>&1 | tee log
+      ${sumOfTests}
     '';
   };
 
@@ -101,11 +101,12 @@ in {
   } (builtins.readFile ./check-images.sh);
 
   # The configurations, the rules and their unit tests, and that runbooks, dashboard and metrics agree with them.
-  prometheus = pkgs.runCommand "check-prometheus" {
-    nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
-    src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
-  } ''
-    cd $src
-    ${builtins.readFile ./check-prometheus.sh}
-  '';
+  prometheus =
+    pkgs.runCommand "check-prometheus" {
+      nativeBuildInputs = [(pkgs.prometheus.cli or pkgs.prometheus) pkgs.jq];
+      src = workspace.pick "monitoring" ["kustomize" "docs" "tests/prometheus" "crates/service-kit/src/metrics.rs"];
+    } ''
+      cd $src
+      ${builtins.readFile ./check-prometheus.sh}
+    '';
 }

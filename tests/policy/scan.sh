@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds the manifests against tools that are not in the package set: schemas, checkov, kube-score, and kubectl's kustomize.
 # Usage: scan.sh MANIFESTS, the folder that `nix build .#manifests` gives. Needs, on the PATH or by the variable:
-#   kustomize (STOCKYARD_KUSTOMIZE), the set's: nix build --inputs-from . nixpkgs#kustomize
+#   kustomize (STOCKYARD_KUSTOMIZE), the set's: `nix develop -c bash tests/policy/scan.sh MANIFESTS` has it
 #   kubectl, go 1.24 or later, and a Python (PYTHON) that has tests/policy/requirements.txt
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,7 +25,7 @@ same() { # FOLDER OUTPUT
 }
 mkdir "$work/rendered"
 while read -r overlay components; do
-    name=$(tr " /" "--" <<<"$overlay${components:+ $components}")
+    name=$(tr " /" "--" <<<"$overlay ${components:-alone}")
     # shellcheck disable=SC2086 # words
     sh "$policy/combine.sh" "$work/$name" "$overlay" $components
     check "kustomize and kubectl: $name" same "$work/$name/overlays/$overlay" "$work/rendered/$name.yaml"

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     Manifests,
     manifests::{id, text},
+    yaml,
 };
 
 /// One difference.
@@ -85,7 +86,7 @@ fn normalise(value: &mut Value, namespace: &str, hashed: &BTreeMap<String, Strin
                 if let (Some(text), true) =
                     (field.as_str(), Path::new(key).extension().is_some_and(|kind| kind == "yml"))
                 {
-                    *field = serde_saphyr::from_str(text).expect("a .yml file is YAML");
+                    *field = yaml::document(text).expect("a .yml file is YAML");
                 }
                 normalise(field, namespace, hashed);
             }

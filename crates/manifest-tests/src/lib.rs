@@ -9,6 +9,7 @@ pub mod manifests;
 pub mod policies;
 pub mod render;
 pub mod table;
+pub mod yaml;
 
 pub use manifests::{Manifests, Workload};
 

@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::yaml;
+
 /// The objects of one rendering.
 #[derive(Debug, Clone)]
 pub struct Manifests(Vec<Value>);
@@ -19,7 +21,7 @@ pub struct Workload<'a> {
 impl Manifests {
     /// Reads what kustomize wrote.
     pub fn parse(yaml: &str) -> Result<Self> {
-        serde_saphyr::from_multiple(yaml).map(Self).context("kustomize wrote no YAML")
+        yaml::documents(yaml).map(Self).context("kustomize wrote no YAML")
     }
 
     /// All of them.
