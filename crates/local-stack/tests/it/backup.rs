@@ -19,7 +19,7 @@ async fn run(script: &str, stack: &Stack, backups: &Path, further: &[(&str, &str
     for database in ["orders", "inventory"] {
         fs::write(passwords.path().join(database), "not asked for by this server").unwrap();
     }
-    let mut command = Command::new("sh");
+    let mut command = Command::new("/bin/sh"); // not every PATH has one
     command.arg(scripts.join(script)).env("PATH", path).env("PGHOST", host);
     command.env("BACKUPS", backups).env("PASSWORDS", passwords.path()).env("KEEP", "2");
     command.envs(further.iter().copied()).output().await.unwrap()
