@@ -69,7 +69,10 @@ impl Entries {
                 );
             }
         }
-        let entry = Entry { mode: mode(&metadata), content: Content::File(file.to_owned()) };
+        let entry = Entry {
+            mode: mode(metadata.permissions().mode()),
+            content: Content::File(file.to_owned()),
+        };
         self.0.insert(path.to_owned(), entry);
         Ok(())
     }
@@ -98,7 +101,10 @@ impl Entries {
             } else if metadata.is_symlink() {
                 Entry { mode: 0o777, content: Content::Link(fs::read_link(child.path())?) }
             } else if metadata.is_file() {
-                Entry { mode: mode(&metadata), content: Content::File(child.path()) }
+                Entry {
+                    mode: mode(metadata.permissions().mode()),
+                    content: Content::File(child.path()),
+                }
             } else {
                 bail!(
                     "{} is no file, folder or link: a layer cannot hold it",
@@ -125,8 +131,8 @@ impl Entries {
 }
 
 /// 0555 for what may be run, else 0444: never set-user-id, whatever the file system says.
-fn mode(metadata: &fs::Metadata) -> u32 {
-    if metadata.permissions().mode() & 0o100 == 0 { 0o444 } else { 0o555 }
+fn mode(on_disk: u32) -> u32 {
+    if on_disk & 0o100 == 0 { 0o444 } else { 0o555 }
 }
 
 fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Result<()> {
@@ -171,4 +177,14 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// Bytes in hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_set_the_user_id_loses_that_right() {
+        assert_eq!([mode(0o4755), mode(0o2711), mode(0o644)], [0o555, 0o555, 0o444]);
+    }
 }

@@ -176,7 +176,7 @@ fn the_digest_of_a_folder_is_the_one_that_coreutils_give() {
     fs::create_dir(base.join("verify")).unwrap();
     fs::write(base.join("verify/layer.rs"), "layer").unwrap();
     fs::write(base.join("verify.rs"), "verify").unwrap();
-    let lines = Command::new("sh")
+    let lines = Command::new("/bin/sh")
         .current_dir(&base)
         .args([
             "-c",

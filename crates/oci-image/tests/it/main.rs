@@ -150,13 +150,3 @@ fn a_file_below_a_link_is_refused() {
         "link/file would stand below link, which is no folder"
     );
 }
-
-#[test]
-fn a_file_that_may_set_the_user_id_loses_that_right() {
-    let folder = inputs(false);
-    let program = folder.path().join("program");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    build_in(folder.path(), "out");
-    let output = folder.path().join("out");
-    assert!(modes(&output).contains(&"bin/demo 555".to_owned()), "{:?}", modes(&output));
-}
