@@ -43,13 +43,13 @@ impl Combination {
     pub fn render(&self) -> Result<Manifests> {
         let folder = TempDir::new()?;
         let root = repository();
-        let copied = Command::new("sh")
+        let copied = Command::new("/bin/sh")
             .arg(root.join("tests/policy/combine.sh"))
             .arg(folder.path())
             .arg(&self.overlay)
             .args(&self.components)
             .status()
-            .context("sh does not start")?;
+            .context("/bin/sh does not start")?;
         ensure!(copied.success(), "combine.sh failed for {self:?}");
         Manifests::parse(&build(&folder.path().join("overlays").join(&self.overlay))?)
     }
