@@ -99,7 +99,7 @@ in {
       without = "README.md";
     };
     edited = workspace.programs.orders.overrideAttrs (old: {
-      prePatch = "sed -i 's/whatever is killed in between/whatever is killed between/' crates/orders/src/lib.rs";
+      prePatch = "sed -i '/identity!/s/each once/once each/' crates/orders/src/lib.rs";
     });
   in
     assert lib.assertMsg (without.programs.orders.drvPath == workspace.programs.orders.drvPath) "README.md changes a program";
