@@ -51,6 +51,9 @@ in {
   reproduce =
     withImages "reproduce" "Builds everything twice, the second time in other surroundings, and compares every byte"
     [pkgs.diffutils pkgs.jq] {again = "${reproduction.images}";};
+  containers = script "containers" "Runs the images as containers in podman, and measures them" {
+    text = "exec bash ${../tests/images/run.sh} ${images.archives} \"\${1:-/dev/null}\"";
+  };
   image-table = withImages "image-table" "Prints README's table of the images" [pkgs.jq] {};
   secrets = script "secrets" "Writes the passwords of staging's databases, once, into a file that git ignores" {
     text = builtins.readFile ./secrets.sh;

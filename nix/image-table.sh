@@ -1,5 +1,5 @@
 # nix run .#image-table [-- MEASURED]: the table of the images as README has it, from the layouts themselves.
-# MEASURED: what tests/images/run.sh wrote, lines "NAME MILLISECONDS KILOBYTES", for this machine's architecture.
+# MEASURED: what `nix run .#containers` wrote, lines "NAME MILLISECONDS KILOBYTES", for this machine's architecture.
 measured=${1:-/dev/null}
 host=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')
 # Bytes, or a multiple, as a number of two decimals.

@@ -1,14 +1,15 @@
 # Runs the five images as containers, as a cluster would: read-only root, no capability, their own user, no network but
 # a loopback of their own. Places an order, restarts PostgreSQL, and measures time to ready and idle memory.
 #
-# tests/images/run.sh ARCHIVES TABLE    ARCHIVES: the folder of `nix build .#archives`; TABLE: the file for what was
-#                                       measured, lines "NAME MILLISECONDS KILOBYTES"
+# nix run .#containers -- TABLE         TABLE: the file for what was measured, lines "NAME MILLISECONDS KILOBYTES"
+# tests/images/run.sh ARCHIVES TABLE    ARCHIVES: the folder of `nix build .#archives`
 # Needs root, podman, runc, iproute2 and curl. Its last line holds the totals.
 set -euo pipefail
-archives=$1 table=$2
+archives=$1
 rounds=5
 namespace=stockyard-images-$$
 work=$(mktemp -d)
+table=$work/table
 passed=0 failed=0
 check() { # NAME COMMAND...
     if "${@:2}" >"$work/output" 2>&1; then passed=$((passed + 1)); echo "ok      $1"; else
@@ -151,5 +152,6 @@ done
 for name in api-gateway orders inventory prometheus postgres; do
     check "$name: runs as 65532" [ "$(awk '/^Uid/ {print $2, $3, $4, $5}' "/proc/$(main_process "$name")/status")" = "65532 65532 65532 65532" ]
 done
+cat "$table" >"$2"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
