@@ -67,12 +67,17 @@ impl Readiness {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Has it been told to drain?
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Why it is not ready; empty when it is.
     pub fn reasons(&self) -> Vec<String> {
         let missing = self.missing.lock().expect("no holder of this lock panics");
         let mut reasons: Vec<_> =
             missing.iter().map(|(part, reason)| format!("{part}: {reason}")).collect();
-        if self.draining.load(Ordering::Relaxed) {
+        if self.is_draining() {
             reasons.push("draining".to_owned());
         }
         reasons

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Method, StatusCode};
+use hyper::{
+    Method, StatusCode,
+    header::{CONNECTION, HeaderValue},
+};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -186,7 +189,19 @@ async fn drain<A: App>(
         write: config.write_timeout,
         grace: config.shutdown_grace,
     };
-    let handler = move |request, _peer| Arc::clone(&pipeline).answer(request);
+    let readiness = kit.readiness.clone();
+    let handler = move |request, _peer| {
+        let (answer, readiness) = (Arc::clone(&pipeline).answer(request), readiness.clone());
+        async move {
+            let mut response = answer.await?;
+            // Lets pooled clients go before the connections are closed: one closed just as the next request is sent
+            // would lose it (RFC 9112, 9.6).
+            if readiness.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    };
     let stopping = async {
         signals.next().await;
         tracing::info!("draining");
