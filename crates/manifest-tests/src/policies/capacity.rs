@@ -8,10 +8,15 @@ use crate::{
     manifests::{id, list, name, quantity, selects, text},
 };
 
-/// PostgreSQL's `max_connections`, without the three that it keeps for administrators.
-const CONNECTIONS: u64 = 97;
+/// PostgreSQL's `max_connections` where nothing sets it.
+const MAX_CONNECTIONS: u64 = 100;
+/// Those that it keeps for administrators (`superuser_reserved_connections`).
+const RESERVED: u64 = 3;
 /// Pods of a Deployment beside its replicas while it is rolled out (maxSurge).
 const SURGE: u64 = 1;
+/// Pods beside these that end: each is replaced at once and may take its grace of 30 s, while a rollout goes on by one
+/// every six seconds.
+const ENDING: u64 = 5;
 
 fn autoscaler<'a>(manifests: &'a Manifests, workload: Workload<'a>) -> Option<&'a Value> {
     manifests.of("HorizontalPodAutoscaler").find(|autoscaler| {
@@ -77,7 +82,7 @@ pub fn quota(manifests: &Manifests) -> Faults {
     let pods: Vec<_> = manifests
         .workloads()
         .map(|workload| {
-            let surge = if workload.object["kind"] == "Deployment" { SURGE } else { 0 };
+            let surge = if workload.object["kind"] == "Deployment" { SURGE + ENDING } else { 0 };
             (workload, replicas(manifests, workload).1 + surge)
         })
         .collect();
@@ -129,6 +134,11 @@ fn claims(manifests: &Manifests) -> (f64, f64) {
 /// The pools of all replicas, and one for the backup, are within what PostgreSQL has.
 pub fn connections(manifests: &Manifests) -> Faults {
     let mut faults = Faults::new();
+    let Some(postgres) = manifests.get("StatefulSet", "postgres") else { return faults };
+    let args = list(&postgres["spec"]["template"]["spec"]["containers"][0]["args"]).iter();
+    let set =
+        args.filter_map(|arg| text(arg).strip_prefix("max_connections=")?.parse().ok()).next();
+    let connections = set.unwrap_or(MAX_CONNECTIONS) - RESERVED;
     let mut needed = 0;
     for workload in manifests.workloads().filter(|workload| SERVICES.contains(&workload.part())) {
         let config = format!("{}-config", workload.part());
@@ -141,13 +151,13 @@ pub fn connections(manifests: &Manifests) -> Faults {
             faults.push(format!("{}: DATABASE_POOL is not set", workload.id()));
             continue;
         };
-        needed += pool * (replicas(manifests, workload).1 + SURGE);
+        needed += pool * (replicas(manifests, workload).1 + SURGE + ENDING);
     }
     if manifests.get("CronJob", "backup").is_some() {
         needed += 2; // both databases at once; administrators' are not among these
     }
-    if needed > CONNECTIONS {
-        faults.push(format!("{needed} connections at most, and PostgreSQL has {CONNECTIONS}"));
+    if needed > connections {
+        faults.push(format!("{needed} connections at most, and PostgreSQL has {connections}"));
     }
     faults
 }

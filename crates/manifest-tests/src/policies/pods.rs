@@ -237,6 +237,9 @@ pub fn images(manifests: &Manifests) -> Faults {
         if tag == Some("latest") || (tag.is_none() && !digest) {
             faults.push(format!("{image} may be any version"));
         }
+        if !image.contains('/') && container["imagePullPolicy"] == "Always" {
+            faults.push(format!("{image} is loaded by hand, and would be pulled from a registry"));
+        }
     })
 }
 
