@@ -15,7 +15,7 @@ folder=kustomize/overlays/$environment
 }
 file=$folder/secrets.yaml
 if [ -e "$file" ]; then
-    echo "secrets: $file is there already and stays as it is. For new passwords: delete it, run this again, apply, and restart postgres, orders and inventory." >&2
+    echo "secrets: $file is there already and stays as it is. For new passwords: delete it, run this again, apply, and restart postgres." >&2
     exit 0
 fi
 

@@ -25,7 +25,7 @@ struct End {
 }
 
 /// The ports that are tried where nobody declares any.
-const TRIED: [u64; 7] = [53, 80, 443, 4318, 5432, 6443, 10250];
+const TRIED: [u64; 10] = [53, 80, 443, 4318, 5432, 6443, 8443, 8888, 10250, 16443];
 
 /// The ways between parts that the sender's policies let pass, and those that the receiver's do: a rule on one side
 /// alone opens nothing today, and too much tomorrow.
@@ -110,7 +110,10 @@ fn ends(manifests: &Manifests) -> Vec<End> {
         ports,
     };
     let dns = ["TCP", "UDP"].map(|protocol| (String::new(), 53, protocol)).to_vec();
-    ends.push(pod("DNS", named("kube-system"), json!({"k8s-app": "kube-dns"}), dns));
+    ends.push(pod("DNS", named("kube-system"), json!({"k8s-app": "kube-dns"}), dns.clone()));
+    let address = Some(Ipv4Addr::new(169, 254, 20, 10));
+    let name = "the DNS cache of its node".to_owned();
+    ends.push(End { name, pod: None, address, ports: dns });
     ends.push(pod("an Ingress controller", named("traefik"), json!({}), tried()));
     let prometheus = json!({"app.kubernetes.io/name": "prometheus"});
     ends.push(pod("the operator's Prometheus", named("monitoring"), prometheus, tried()));
