@@ -21,6 +21,7 @@ in {
     {
       inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
       inherit (images) images archives;
+      inherit (pkgs) cosign;
       default = images.images;
       manifests = import ./manifests.nix {inherit pkgs lib images;};
     }

@@ -22,7 +22,7 @@ fails_with() { # PATTERN COMMAND...
     grep -q -- "$1" <<<"$said" || { echo "$said"; return 1; }
 }
 clean_up() {
-    for name in prometheus api-gateway orders inventory postgres; do podman rm --force --time 2 "$namespace-$name" >/dev/null 2>&1 || true; done
+    for name in prometheus api-gateway orders inventory postgres; do podman rm --force --time 10 "$namespace-$name" >/dev/null 2>&1 || true; done
     ip netns del "$namespace" 2>/dev/null || true
     rm -rf "$work"
 }
