@@ -45,14 +45,19 @@ in {
   default = localStack "up" "The three services, PostgreSQL and Prometheus on this machine";
   crash-rounds = localStack "crash-rounds" "Kills orders and inventory under load, N times, and holds the databases against the law";
   measure = localStack "measure" "Starts the services N times; time to ready and idle memory of each";
-  push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {};
-  load = withImages "load" "Loads the images into docker, podman, containerd, minikube or kind" [] {archives = "${images.archives}";};
+  push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {layouts = "${images.withTests.layouts}";};
+  load = withImages "load" "Loads the images into docker, podman, containerd, minikube or kind" [] {archives = "${images.withTests.archives}";};
   sign = withImages "sign" "Signs the pushed images with a key, by cosign" [pkgs.cosign pkgs.jq] {};
   reproduce =
     withImages "reproduce" "Builds everything twice, the second time in other surroundings, and compares every byte"
     [pkgs.diffutils pkgs.jq] {again = "${reproduction.images}";};
   containers = script "containers" "Runs the images as containers in podman, and measures them" {
     text = "exec bash ${../tests/images/run.sh} ${images.archives} \"\${1:-/dev/null}\"";
+  };
+  e2e = {
+    type = "app";
+    program = lib.getExe workspace.programs.e2e;
+    meta.description = "The end-to-end tests, in the checkout, against the Kubernetes of KUBECONFIG";
   };
   image-table = withImages "image-table" "Prints README's table of the images" [pkgs.jq] {};
   secrets = script "secrets" "Writes the passwords of staging's databases, once, into a file that git ignores" {

@@ -12,9 +12,9 @@
   elsewhere ? false,
 }: let
   root = ../.;
-  crates = builtins.attrNames (builtins.readDir ../crates);
+  crates = map (name: "crates/${name}") (builtins.attrNames (builtins.readDir ../crates)) ++ ["tests/e2e"];
   services = ["api-gateway" "orders" "inventory"];
-  tools = ["local-stack" "nix-format" "oci-image"];
+  tools = ["local-stack" "nix-format" "oci-image" "e2e"];
 
   # The repository's paths below the given prefixes, and nothing else: a change elsewhere changes no derivation.
   pick = name: keep:
@@ -28,7 +28,7 @@
       in
         baseNameOf path != without && builtins.any (prefix: within prefix || above prefix) keep;
     };
-  manifests = ["Cargo.toml" "Cargo.lock"] ++ map (crate: "crates/${crate}/Cargo.toml") crates;
+  manifests = ["Cargo.toml" "Cargo.lock"] ++ map (crate: "${crate}/Cargo.toml") crates;
   settings = ["clippy.toml" "rustfmt.toml"];
 
   cargoDeps = pkgs.rustPlatform.importCargoLock {lockFile = ../Cargo.lock;};
@@ -42,7 +42,7 @@
 
   # Empty sources for the crates whose own are not there.
   dummies = builtins.toFile "dummies.sh" ''
-    for crate in crates/*/; do
+    for crate in crates/*/ tests/e2e/; do
       [ ! -d "$crate/src" ] || continue
       mkdir -p "$crate/src"
       : > "$crate/src/lib.rs"
@@ -108,7 +108,7 @@
     static.${goarch}.rustPlatform.buildRustPackage rec {
       pname = name;
       version = "0.1.0";
-      src = pick name (manifests ++ map (crate: "crates/${crate}") ([name] ++ uses));
+      src = pick name (manifests ++ builtins.filter (crate: builtins.elem (baseNameOf crate) ([name] ++ uses)) crates);
       # What it was built from, known without git: the hash in its sources' store path.
       STOCKYARD_REVISION = builtins.unsafeDiscardStringContext (builtins.substring 0 12 (baseNameOf "${src}"));
       inherit cargoDeps preUnpack;
@@ -128,5 +128,5 @@ in rec {
   # GOARCH -> name -> the service's program.
   programsFor = lib.mapAttrs (goarch: _: lib.genAttrs services (program goarch ["service-kit"])) static;
   # The host's.
-  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []);
+  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture ["local-stack"]);
 }

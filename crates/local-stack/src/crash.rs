@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, ensure};
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use self::load::{Acknowledged, Load};
+pub use self::load::{Acknowledged, Load};
 use crate::{
     Result, Service, Settings, Stack,
     laws::{Counts, Databases},
@@ -69,7 +69,7 @@ impl fmt::Display for Round {
 pub async fn round(settings: Settings) -> Result<Round> {
     let start = Instant::now();
     let mut stack = Stack::start(settings).await?;
-    let load = Load::start(stack.url(Service::Gateway), CLIENTS);
+    let load = Load::start(stack.url(Service::Gateway), "client", CLIENTS);
     let mut killed = 0;
     for blow in 0..BLOWS {
         sleep(Duration::from_millis(fastrand::u64(150..700))).await;
@@ -78,19 +78,10 @@ pub async fn round(settings: Settings) -> Result<Round> {
     let restarted = Instant::now();
     let (acknowledged, repeats) = load.finish().await?;
     let databases = Databases::connect(&stack).await?;
-    while !databases.at_rest().await? {
-        ensure!(
-            restarted.elapsed() < REST_WITHIN,
-            "after {REST_WITHIN:?} there are still unsettled orders or held stock"
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    let orders = settle(stack.url(Service::Gateway), &databases, &acknowledged)
+        .await
+        .with_context(|| format!("after {killed} kills"))?;
     let rest = restarted.elapsed();
-    let (mut breaches, orders) = databases.breaches().await?;
-    breaches.extend(forgotten(&stack, &databases, &acknowledged).await?);
-    if !breaches.is_empty() {
-        bail!("{} breaches after {killed} kills:\n  {}", breaches.len(), breaches.join("\n  "));
-    }
     stack.stop().await?;
     Ok(Round {
         killed,
@@ -100,6 +91,30 @@ pub async fn round(settings: Settings) -> Result<Round> {
         rest,
         took: start.elapsed(),
     })
+}
+
+/// Waits until nothing is under way. Then everything that was acknowledged must be there, once, and the law must hold;
+/// gives how many orders there are of each status.
+///
+/// # Errors
+/// Names everything that was lost, doubled or left hanging.
+pub async fn settle(
+    gateway: &str,
+    databases: &Databases,
+    acknowledged: &[Acknowledged],
+) -> Result<Counts> {
+    let start = Instant::now();
+    while !databases.at_rest().await? {
+        ensure!(
+            start.elapsed() < REST_WITHIN,
+            "after {REST_WITHIN:?} there are still unsettled orders or held stock"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    let (mut breaches, orders) = databases.breaches().await?;
+    breaches.extend(forgotten(gateway, databases, acknowledged).await?);
+    ensure!(breaches.is_empty(), "{} breaches:\n  {}", breaches.len(), breaches.join("\n  "));
+    Ok(orders)
 }
 
 /// Kills one or both services, and starts them again after a while.
@@ -122,12 +137,11 @@ async fn strike(stack: &mut Stack, blow: usize) -> Result<usize> {
 
 /// What was acknowledged and is not so any more; and customers (one for each key) with more than one order.
 async fn forgotten(
-    stack: &Stack,
+    gateway: &str,
     databases: &Databases,
     acknowledged: &[Acknowledged],
 ) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
-    let gateway = stack.url(Service::Gateway);
     for order in acknowledged {
         let again = order.repeat(gateway).await?;
         if (again.status, &again.body) != (order.reply.status, &order.reply.body) {

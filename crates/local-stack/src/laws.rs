@@ -27,13 +27,17 @@ type Entries = HashMap<Uuid, (String, Vec<String>)>;
 impl Databases {
     /// Connects to both.
     pub async fn connect(stack: &Stack) -> Result<Self> {
-        let connect = |role: &'static str| async move {
-            let (client, connection) =
-                tokio_postgres::connect(&stack.database_url(role), NoTls).await?;
+        Self::open(&stack.database_url("orders"), &stack.database_url("inventory")).await
+    }
+
+    /// Connects to both, each by a connection string.
+    pub async fn open(orders: &str, inventory: &str) -> Result<Self> {
+        let connect = async |url: &str| {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
             tokio::spawn(connection);
             anyhow::Ok(client)
         };
-        Ok(Self { orders: connect("orders").await?, inventory: connect("inventory").await? })
+        Ok(Self { orders: connect(orders).await?, inventory: connect(inventory).await? })
     }
 
     /// Is nothing under way: no order unsettled, no stock held?

@@ -27,31 +27,31 @@ const SKUS: [&str; 3] = ["BOLT-M8", "PADLOCK-40", "LATCH-GATE"];
 
 /// An order that was answered, and with what.
 #[derive(Debug)]
-pub(super) struct Acknowledged {
+pub struct Acknowledged {
     /// Its key, which is its customer too.
-    pub(super) key: String,
+    pub key: String,
     /// The answer.
-    pub(super) reply: Reply,
+    pub reply: Reply,
     /// Was its cancelling acknowledged as well?
-    pub(super) cancelled: bool,
+    pub cancelled: bool,
     body: String,
 }
 
 impl Acknowledged {
     /// Sends the same request again.
-    pub(super) async fn repeat(&self, gateway: &str) -> Result<Reply> {
+    pub async fn repeat(&self, gateway: &str) -> Result<Reply> {
         place(gateway, &self.key, &self.body).await
     }
 
     /// The order as it is now.
-    pub(super) async fn now(&self, gateway: &str) -> Result<Value> {
+    pub async fn now(&self, gateway: &str) -> Result<Value> {
         Ok(http::get(&format!("{gateway}{}", self.reply.header("location"))).await?.json())
     }
 }
 
 /// Running clients.
 #[derive(Debug)]
-pub(super) struct Load {
+pub struct Load {
     clients: JoinSet<Result<Vec<Acknowledged>>>,
     shared: Arc<Shared>,
 }
@@ -59,15 +59,17 @@ pub(super) struct Load {
 #[derive(Debug)]
 struct Shared {
     gateway: String,
+    name: String,
     stopping: AtomicBool,
     repeats: AtomicUsize,
 }
 
 impl Load {
-    /// Starts so many.
-    pub(super) fn start(gateway: &str, count: usize) -> Self {
+    /// Starts so many, whose keys begin with a name. The gateway is a URL whose host is an address.
+    pub fn start(gateway: &str, name: &str, count: usize) -> Self {
         let shared = Arc::new(Shared {
             gateway: gateway.to_owned(),
+            name: name.to_owned(),
             stopping: AtomicBool::new(false),
             repeats: AtomicUsize::new(0),
         });
@@ -80,7 +82,7 @@ impl Load {
     }
 
     /// No new orders; those begun get their answers. What was acknowledged, and how many requests were repeats.
-    pub(super) async fn finish(mut self) -> Result<(Vec<Acknowledged>, usize)> {
+    pub async fn finish(mut self) -> Result<(Vec<Acknowledged>, usize)> {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let mut acknowledged = Vec::new();
         while let Some(client) = self.clients.join_next().await {
@@ -97,7 +99,7 @@ impl Shared {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            let key = format!("client-{number}-{turn}");
+            let key = format!("{}-{number}-{turn}", self.name);
             let sku = SKUS[fastrand::usize(..SKUS.len())];
             let lines = [json!({"sku": sku, "quantity": fastrand::u32(1..=3)})];
             let body = json!({"customer": key, "lines": lines}).to_string();

@@ -1,0 +1,133 @@
+//! The cluster, by kubectl: its answers as text or JSON, waiting for what it does, a way in by port-forward.
+
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+use crate::Result;
+
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// Runs `kubectl ARGUMENTS`; gives what it printed. The arguments are one string of words.
+pub async fn kubectl(arguments: &str) -> Result<String> {
+    run(arguments, None).await
+}
+
+/// Runs `kubectl get ARGUMENTS -o json`.
+pub async fn get(arguments: &str) -> Result<Value> {
+    let text = kubectl(&format!("get {arguments} -o json")).await?;
+    serde_json::from_str(&text).with_context(|| format!("kubectl get {arguments} gave no JSON"))
+}
+
+/// Applies one or more objects.
+pub async fn apply(manifest: &str) -> Result<String> {
+    run("apply -f -", Some(manifest)).await
+}
+
+/// Changes an object by a JSON patch (RFC 6902).
+pub async fn patch(object: &str, patch: &Value) -> Result<()> {
+    let patch = patch.to_string();
+    let mut words: Vec<_> = "patch --type=json -p".split(' ').collect();
+    words.push(&patch);
+    words.extend(object.split(' '));
+    output(&words, None).await.map(drop)
+}
+
+async fn run(arguments: &str, input: Option<&str>) -> Result<String> {
+    output(&arguments.split_whitespace().collect::<Vec<_>>(), input).await
+}
+
+async fn output(words: &[&str], input: Option<&str>) -> Result<String> {
+    let mut child = Command::new("kubectl")
+        .args(words)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("kubectl does not start: is it on the PATH?")?;
+    if let Some(input) = input {
+        child.stdin.take().expect("it is piped").write_all(input.as_bytes()).await?;
+    }
+    let done = child.wait_with_output().await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    ensure!(
+        done.status.success(),
+        "kubectl {} failed: {}{}",
+        words.join(" "),
+        text(&done.stderr),
+        text(&done.stdout)
+    );
+    Ok(text(&done.stdout))
+}
+
+/// Looks again and again until there is what is waited for.
+///
+/// # Errors
+/// After that time, with the last error if looking failed.
+pub async fn until<T>(
+    what: &str,
+    within: Duration,
+    look: impl AsyncFn() -> Result<Option<T>>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        let seen = look().await;
+        match seen {
+            Ok(Some(found)) => return Ok(found),
+            _ if start.elapsed() < within => sleep(PAUSE).await,
+            Ok(None) => bail!("not within {within:?}: {what}"),
+            Err(error) => return Err(error.context(format!("not within {within:?}: {what}"))),
+        }
+    }
+}
+
+/// A running `kubectl port-forward`; it ends when it is dropped.
+#[derive(Debug)]
+pub struct PortForward {
+    /// `127.0.0.1:PORT`, which leads into the pod.
+    pub address: String,
+    _child: Child,
+}
+
+impl PortForward {
+    /// Opens one: `port_forward("svc/api-gateway 8080:80 -n staging")`.
+    pub async fn open(arguments: &str) -> Result<Self> {
+        let mut child = Command::new("kubectl")
+            .arg("port-forward")
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let line = timeout(Duration::from_secs(10), lines.next_line())
+            .await
+            .with_context(|| format!("kubectl port-forward {arguments} says nothing"))??;
+        // Forwarding from 127.0.0.1:8080 -> 8080
+        let address = line
+            .as_deref()
+            .and_then(|line| line.strip_prefix("Forwarding from "))
+            .and_then(|line| line.split(' ').next())
+            .with_context(|| format!("kubectl port-forward {arguments} ended"))?
+            .to_owned();
+        // It writes a line for each connection, and would wait for a reader.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { address, _child: child })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}

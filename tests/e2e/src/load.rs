@@ -1,0 +1,144 @@
+//! Load from inside the cluster: pods of a namespace of their own, which may reach the gateway alone.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use crate::{
+    Result,
+    cluster::{apply, get, kubectl, until},
+    generator::Report,
+    system::unique,
+};
+
+/// Where the pods are.
+pub const NAMESPACE: &str = "stockyard-e2e";
+/// The most that a pod lives, should nobody stop it.
+const AT_MOST: Duration = Duration::from_secs(300);
+
+/// One load.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Is each request sent on a connection of its own?
+    pub new_connections: bool,
+    /// Requests per second.
+    pub rate: u32,
+    /// Every so many requests one places an order; none for 0.
+    pub orders_every: u32,
+}
+
+/// What the requests without a loss are sent as: pooled connections and new ones, a part of them orders.
+pub const BOTH: [Kind; 2] = [
+    Kind { new_connections: false, rate: 300, orders_every: 20 },
+    Kind { new_connections: true, rate: 300, orders_every: 20 },
+];
+
+/// Running load pods.
+#[derive(Debug)]
+pub struct Load {
+    pods: Vec<String>,
+}
+
+impl Load {
+    /// Starts one pod for each kind, and waits until they send.
+    pub async fn start(kinds: &[Kind]) -> Result<Self> {
+        apply(&namespace()).await?;
+        let mut pods = Vec::new();
+        for kind in kinds {
+            let name = format!("load-{}", unique());
+            apply(&pod(&name, *kind)).await?;
+            pods.push(name);
+        }
+        for name in &pods {
+            until(&format!("the pod {name} runs"), Duration::from_secs(60), async || {
+                let pod = get(&format!("pod {name} -n {NAMESPACE}")).await?;
+                Ok((pod["status"]["phase"] == "Running").then_some(()))
+            })
+            .await?;
+        }
+        Ok(Self { pods })
+    }
+
+    /// Stops them; gives their reports, in the order of the kinds.
+    pub async fn stop(self) -> Result<Vec<Report>> {
+        let mut reports = Vec::new();
+        for name in &self.pods {
+            kubectl(&format!("exec {name} -n {NAMESPACE} -- /bin/e2e stop")).await?;
+        }
+        for name in &self.pods {
+            until(&format!("the pod {name} ends"), Duration::from_secs(30), async || {
+                let pod = get(&format!("pod {name} -n {NAMESPACE}")).await?;
+                Ok((pod["status"]["phase"] == "Succeeded").then_some(()))
+            })
+            .await?;
+            let log = kubectl(&format!("logs {name} -n {NAMESPACE}")).await?;
+            reports.push(
+                serde_json::from_str(&log).with_context(|| format!("{name} reported {log}"))?,
+            );
+            kubectl(&format!("delete pod {name} -n {NAMESPACE} --wait=false")).await?;
+        }
+        Ok(reports)
+    }
+}
+
+/// Requests that all tests of this run sent in good order.
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a report's requests.
+pub fn count(report: &Report) {
+    TOTAL.fetch_add(report.requests, Ordering::Relaxed);
+}
+
+/// How many were counted.
+pub fn counted() -> u64 {
+    TOTAL.load(Ordering::Relaxed)
+}
+
+fn namespace() -> String {
+    format!(
+        "apiVersion: v1
+kind: Namespace
+metadata:
+  name: {NAMESPACE}
+  labels: {{pod-security.kubernetes.io/enforce: restricted}}
+---
+# The gateway hears nobody but what an overlay lets in.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{name: e2e-load, namespace: staging}}
+spec:
+  podSelector: {{matchLabels: {{app.kubernetes.io/name: api-gateway}}}}
+  policyTypes: [Ingress]
+  ingress:
+    - from: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {NAMESPACE}}}}}}}]
+      ports: [{{protocol: TCP, port: http}}]
+"
+    )
+}
+
+fn pod(name: &str, kind: Kind) -> String {
+    let Kind { new_connections, rate, orders_every } = kind;
+    let mode = if new_connections { "--new-connections" } else { "--connections=40" };
+    let seconds = AT_MOST.as_secs();
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+    - name: load
+      image: e2e:0.1.0
+      imagePullPolicy: IfNotPresent
+      args: [load, --target=api-gateway.staging:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]
+      resources: {{requests: {{cpu: 50m, memory: 32Mi}}, limits: {{memory: 256Mi}}}}
+      securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+"
+    )
+}

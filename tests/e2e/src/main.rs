@@ -1,0 +1,23 @@
+//! `e2e [FILTER...]` runs the tests against the cluster of `KUBECONFIG`, in the checkout; `--list` names them.
+//! `e2e load` and `e2e stop` are what the load's pods run.
+
+use std::{env, process::ExitCode};
+
+use e2e::{generator, tests};
+use libtest_mimic::Arguments;
+
+#[expect(clippy::print_stderr, reason = "a program's message")]
+fn main() -> ExitCode {
+    let outcome = match env::args().nth(1).as_deref() {
+        Some("load") => generator::run(),
+        Some("stop") => generator::stop(),
+        _ => return tests::run(Arguments::from_args()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

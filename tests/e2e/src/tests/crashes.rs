@@ -1,0 +1,98 @@
+//! A process killed without a word (SIGKILL) under load: nothing is oversold, lost or doubled, and it is soon back.
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use hyper::StatusCode;
+use local_stack::{
+    crash::{Load, settle},
+    http,
+};
+use tokio::{process::Command, time::sleep};
+
+use super::{Test, test};
+use crate::{
+    Result,
+    cluster::{kubectl, until},
+    system::{self, Pod, pod_of, unique},
+};
+
+/// Clients that place and cancel orders meanwhile.
+const CLIENTS: usize = 8;
+/// Kills in each test. Each one but the first has the kubelet wait longer before it starts the container again.
+const KILLS: u32 = 2;
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        test("no_order_is_lost_when_orders_is_killed", 180, || killed("orders")),
+        test("no_order_is_lost_when_inventory_is_killed", 180, || killed("inventory")),
+        test("no_order_is_lost_when_postgres_is_killed", 240, || killed("postgres")),
+    ]
+}
+
+async fn killed(victim: &'static str) -> Result<String> {
+    system::deployed().await?;
+    system::back_to_one().await?;
+    let forward = system::gateway().await?;
+    let gateway = forward.url();
+    system::receive(&gateway, "BOLT-M8", 10_000).await?;
+    let load = Load::start(&gateway, &unique(), CLIENTS);
+    let mut recoveries = Vec::new();
+    for _ in 0..KILLS {
+        sleep(Duration::from_secs(2)).await;
+        let restarts = pod_of(victim).await?.restarts();
+        let start = Instant::now();
+        kill(&pod_of(victim).await?).await?;
+        until(&format!("{victim} was started again"), Duration::from_secs(60), async || {
+            let pod = pod_of(victim).await?;
+            Ok((pod.restarts() > restarts && pod.is_ready()).then_some(()))
+        })
+        .await?;
+        until("an order is placed again", Duration::from_secs(60), async || {
+            let reply = system::place(&gateway, &unique(), "BOLT-M8", 1).await?;
+            Ok((reply.status == StatusCode::CREATED && reply.json()["status"] == "confirmed")
+                .then_some(()))
+        })
+        .await?;
+        recoveries.push(format!("{:.1} s", start.elapsed().as_secs_f64()));
+    }
+    let (acknowledged, repeats) = load.finish().await?;
+    ensure!(repeats > 0, "no request failed meanwhile: nothing was killed under load");
+    let (databases, _forward) = system::databases().await?;
+    let orders = settle(&gateway, &databases, &acknowledged).await?;
+    let topology = http::get(&format!("{gateway}/api/v1/topology")).await?;
+    ensure!(topology.status == StatusCode::OK, "the topology: {}", topology.text());
+    Ok(format!(
+        "serving again after {}; {} orders acknowledged, {repeats} requests repeated, {orders:?}",
+        recoveries.join(" and "),
+        acknowledged.len()
+    ))
+}
+
+/// Ends a pod's container by SIGKILL, from the node: no signal of that kind reaches the first process of a container
+/// from within. `E2E_NODE` is what runs a command on the node, such as `docker exec kind-control-plane`; beside a
+/// cluster of tests/cluster it is not needed.
+async fn kill(pod: &Pod) -> Result<()> {
+    let id = pod.container_id().context("it has no container")?;
+    let node = env::var("E2E_NODE").unwrap_or_default();
+    if node.is_empty() && env::var_os("CONTAINERD_ADDRESS").is_none() {
+        // The nearest thing without the node.
+        let name = pod.name();
+        return kubectl(&format!("delete pod {name} -n staging --grace-period=0 --force"))
+            .await
+            .map(drop);
+    }
+    let command = format!("{node} ctr --namespace k8s.io task kill --signal SIGKILL {id}");
+    let mut words = command.split_whitespace();
+    let program = words.next().context("no command")?;
+    let done = Command::new(program)
+        .args(words)
+        .output()
+        .await
+        .with_context(|| format!("{program} does not start"))?;
+    ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}

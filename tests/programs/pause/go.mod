@@ -1,0 +1,3 @@
+module stockyard.example/pause
+
+go 1.24.0
