@@ -6,7 +6,7 @@
   images,
   apps,
 }: let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "docs" "kustomize/components/backup"]);
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ workspace.crates ++ ["docs" "kustomize/components/backup"]);
 
   # A check that runs cargo on the development layer.
   cargoCheck = name: arguments:
@@ -28,7 +28,7 @@
   '';
 in {
   fmt = cargoCheck "fmt" {
-    src = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ ["crates" "flake.nix" "nix"]);
+    src = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ workspace.crates ++ ["flake.nix" "nix"]);
     nativeBuildInputs = [pkgs.rustfmt workspace.programs.nix-format];
     preBuild = "";
     buildPhase = ''
