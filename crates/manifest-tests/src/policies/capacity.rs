@@ -135,9 +135,8 @@ fn claims(manifests: &Manifests) -> (f64, f64) {
 pub fn connections(manifests: &Manifests) -> Faults {
     let mut faults = Faults::new();
     let Some(postgres) = manifests.get("StatefulSet", "postgres") else { return faults };
-    let args = list(&postgres["spec"]["template"]["spec"]["containers"][0]["args"]).iter();
-    let set =
-        args.filter_map(|arg| text(arg).strip_prefix("max_connections=")?.parse().ok()).next();
+    let mut args = list(&postgres["spec"]["template"]["spec"]["containers"][0]["args"]).iter();
+    let set = args.find_map(|arg| text(arg).strip_prefix("max_connections=")?.parse().ok());
     let connections = set.unwrap_or(MAX_CONNECTIONS) - RESERVED;
     let mut needed = 0;
     for workload in manifests.workloads().filter(|workload| SERVICES.contains(&workload.part())) {
