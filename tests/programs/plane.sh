@@ -48,7 +48,13 @@ certificates() {
     openssl ecparam -name prime256v1 -genkey -noout -out pki/accounts.key
 }
 
-start() { "$kubernetes" "$@" >"log/$1.log" 2>&1 & }
+# Starts a program in the background, with a log.
+background() { # LOG COMMAND...
+    "${@:2}" >"log/$1.log" 2>&1 &
+    started+=("$!")
+}
+started=()
+start() { background "$1" "$kubernetes" "$@"; }
 kubectl() { "$kubernetes" kubectl --kubeconfig "$work/admin.kubeconfig" "$@"; }
 
 # etcd and the API server, until it answers.
@@ -81,7 +87,7 @@ start_controllers() {
 # Ends this process, and with it the sandbox, when a program that was started is no more.
 running() {
     local process
-    for process in $(jobs -p); do
+    for process in "${started[@]}"; do
         kill -0 "$process" 2>/dev/null || { echo "a program ended: see $work/log" >&2; exit 1; }
     done
 }

@@ -26,11 +26,15 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use crate::Result;
 
+/// What a load pod prints before it sends.
+pub const BEGUN: &str = "the target takes connections";
+/// How long that may take.
+const FOUND_WITHIN: Duration = Duration::from_secs(40);
 /// After this a request has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -58,6 +62,9 @@ struct Settings {
 pub struct Report {
     /// How many were sent, or could not be.
     pub requests: u64,
+    /// Orders placed: those of them that were answered 2xx.
+    #[serde(default)]
+    pub orders: u64,
     /// The failed ones by what failed.
     pub failed: BTreeMap<String, Failure>,
     /// Answers that told a connection to close: how a server that ends lets its clients go.
@@ -90,6 +97,7 @@ impl Report {
 
 /// One request's end.
 struct Outcome {
+    is_order: bool,
     at: Duration,
     took: Duration,
     result: Result<bool>,
@@ -144,10 +152,11 @@ fn settings(mut parser: lexopt::Parser) -> Result<Settings> {
 }
 
 async fn load(settings: Settings) -> Result<Report> {
-    // Once: the name leads to the Service's address, which stays.
-    let no_address = || format!("{} has no address", settings.target);
-    let address = lookup_host(&settings.target).await.with_context(no_address)?.next();
-    let address = address.with_context(no_address)?;
+    let address = found(&settings.target).await?;
+    #[expect(clippy::print_stdout, reason = "the pod's log is what the tests wait for")]
+    {
+        println!("{BEGUN}");
+    }
     let (stop, stopped) = watch::channel(false);
     let mut term = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -164,6 +173,25 @@ async fn load(settings: Settings) -> Result<Report> {
     while workers.join_next().await.is_some() {}
     let outcomes = std::mem::take(&mut *shared.outcomes.lock().expect("no holder panics"));
     Ok(report(&outcomes))
+}
+
+/// The target's address, once it takes a connection: a new pod may be cut off until all policies know it. The name leads
+/// to the Service's address, which stays.
+async fn found(target: &str) -> Result<SocketAddr> {
+    let start = Instant::now();
+    loop {
+        let attempt = async {
+            let address = lookup_host(target).await?.next().context("it has no address")?;
+            connect(address).await.map(|_| address)
+        };
+        match timeout(ANSWER_WITHIN, attempt).await {
+            Ok(Ok(address)) => return Ok(address),
+            Ok(Err(error)) if start.elapsed() > FOUND_WITHIN => {
+                return Err(error.context(format!("{target} is not reached")));
+            }
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    }
 }
 
 /// What all workers have.
@@ -196,7 +224,9 @@ impl Shared {
             if !matches!(result, Ok(false)) {
                 connection = None;
             }
-            let outcome = Outcome { at: self.start.elapsed(), took: begin.elapsed(), result };
+            let is_order = self.is_order(index);
+            let outcome =
+                Outcome { is_order, at: self.start.elapsed(), took: begin.elapsed(), result };
             self.outcomes.lock().expect("no holder panics").push(outcome);
         }
     }
@@ -234,13 +264,18 @@ impl Shared {
         Ok(closes || self.settings.new_connections)
     }
 
+    fn is_order(&self, index: u64) -> bool {
+        let every = self.settings.orders_every;
+        every > 0 && index % every == 0
+    }
+
     fn request(&self, index: u64) -> Result<Request<Full<Bytes>>> {
-        let Settings { target, sku, orders_every, new_connections, .. } = &self.settings;
+        let Settings { target, sku, new_connections, .. } = &self.settings;
         let mut request = Request::builder().header(HOST, target);
         if *new_connections {
             request = request.header(CONNECTION, "close");
         }
-        if *orders_every == 0 || index % orders_every != 0 {
+        if !self.is_order(index) {
             return Ok(request.uri(format!("/api/v1/items/{sku}")).body(Full::default())?);
         }
         // The pod's name is in no other run's keys.
@@ -268,6 +303,7 @@ fn report(outcomes: &[Outcome]) -> Report {
     for outcome in outcomes {
         match &outcome.result {
             Ok(closes) => {
+                report.orders += u64::from(outcome.is_order);
                 report.told_to_close += u64::from(*closes);
                 times.push(outcome.took.as_secs_f64() * 1000.0);
             }

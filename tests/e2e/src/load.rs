@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::{
     Result,
     cluster::{apply, get, kubectl, until},
-    generator::Report,
+    generator::{BEGUN, Report},
     system::unique,
 };
 
@@ -43,19 +43,24 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts one pod for each kind, and waits until they send.
+    /// Starts one pod for each kind, sending to staging's gateway, and waits until they send.
     pub async fn start(kinds: &[Kind]) -> Result<Self> {
-        apply(&namespace()).await?;
+        Self::start_at("staging", kinds).await
+    }
+
+    /// The same for the gateway of another namespace.
+    pub async fn start_at(target: &str, kinds: &[Kind]) -> Result<Self> {
+        apply(&namespace(target)).await?;
         let mut pods = Vec::new();
         for kind in kinds {
             let name = format!("load-{}", unique());
-            apply(&pod(&name, *kind)).await?;
+            apply(&pod(&name, target, *kind)).await?;
             pods.push(name);
         }
         for name in &pods {
-            until(&format!("the pod {name} runs"), Duration::from_secs(60), async || {
-                let pod = get(&format!("pod {name} -n {NAMESPACE}")).await?;
-                Ok((pod["status"]["phase"] == "Running").then_some(()))
+            until(&format!("the pod {name} sends"), Duration::from_secs(60), async || {
+                let log = kubectl(&format!("logs {name} -n {NAMESPACE}")).await?;
+                Ok(log.contains(BEGUN).then_some(()))
             })
             .await?;
         }
@@ -75,8 +80,9 @@ impl Load {
             })
             .await?;
             let log = kubectl(&format!("logs {name} -n {NAMESPACE}")).await?;
+            let report = log.lines().last().unwrap_or_default();
             reports.push(
-                serde_json::from_str(&log).with_context(|| format!("{name} reported {log}"))?,
+                serde_json::from_str(report).with_context(|| format!("{name} reported {log}"))?,
             );
             kubectl(&format!("delete pod {name} -n {NAMESPACE} --wait=false")).await?;
         }
@@ -97,7 +103,7 @@ pub fn counted() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-fn namespace() -> String {
+fn namespace(target: &str) -> String {
     format!(
         "apiVersion: v1
 kind: Namespace
@@ -108,7 +114,7 @@ metadata:
 # The gateway hears nobody but what an overlay lets in.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: {{name: e2e-load, namespace: staging}}
+metadata: {{name: e2e-load, namespace: {target}}}
 spec:
   podSelector: {{matchLabels: {{app.kubernetes.io/name: api-gateway}}}}
   policyTypes: [Ingress]
@@ -119,7 +125,7 @@ spec:
     )
 }
 
-fn pod(name: &str, kind: Kind) -> String {
+fn pod(name: &str, target: &str, kind: Kind) -> String {
     let Kind { new_connections, rate, orders_every } = kind;
     let mode = if new_connections { "--new-connections" } else { "--connections=40" };
     let seconds = AT_MOST.as_secs();
@@ -136,8 +142,8 @@ spec:
     - name: load
       image: e2e:0.1.0
       imagePullPolicy: IfNotPresent
-      args: [load, --target=api-gateway.staging:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]
-      resources: {{requests: {{cpu: 50m, memory: 32Mi}}, limits: {{memory: 256Mi}}}}
+      args: [load, --target=api-gateway.{target}:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]
+      resources: {{requests: {{cpu: 10m, memory: 32Mi}}, limits: {{memory: 256Mi}}}}
       securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
 "
     )

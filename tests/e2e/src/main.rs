@@ -1,5 +1,5 @@
 //! `e2e [FILTER...]` runs the tests against the cluster of `KUBECONFIG`, in the checkout; `--list` names them.
-//! `e2e load` and `e2e stop` are what the load's pods run.
+//! `e2e load` and `e2e stop` are what pods of the tests run.
 
 use std::{env, process::ExitCode};
 

@@ -50,12 +50,18 @@ pub async fn apply_overlay() -> Result<()> {
 
 /// Waits until every workload has all its pods, of the newest revision, ready and no other ones.
 pub async fn all_ready() -> Result<()> {
-    until("every pod of staging is ready", READY_WITHIN, async || {
-        let workloads = get("deployments,statefulsets -n staging").await?;
+    all_ready_in("staging").await
+}
+
+/// The same in another namespace.
+pub async fn all_ready_in(namespace: &str) -> Result<()> {
+    until(&format!("every pod of {namespace} is ready"), READY_WITHIN, async || {
+        let workloads = get(&format!("deployments,statefulsets -n {namespace}")).await?;
         let items = workloads["items"].as_array().context("no list")?;
         let ready = items.len() >= SERVICES.len() && items.iter().all(is_ready);
-        Ok((ready && pods("part-of=stockyard").await?.iter().all(|pod| !pod.is_ending()))
-            .then_some(()))
+        Ok((ready
+            && pods_in(namespace, "part-of=stockyard").await?.iter().all(|pod| !pod.is_ending()))
+        .then_some(()))
     })
     .await
 }
@@ -80,6 +86,11 @@ impl Pod {
     /// Its name.
     pub fn name(&self) -> &str {
         self.0["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Its address.
+    pub fn address(&self) -> &str {
+        self.0["status"]["podIP"].as_str().unwrap_or_default()
     }
 
     /// What no other pod has ever.
@@ -119,7 +130,12 @@ impl Pod {
 
 /// The pods of staging with a label, whose name is given without its `app.kubernetes.io/`.
 pub async fn pods(label: &str) -> Result<Vec<Pod>> {
-    let list = get(&format!("pods -n staging -l app.kubernetes.io/{label}")).await?;
+    pods_in("staging", label).await
+}
+
+/// The same in another namespace.
+pub async fn pods_in(namespace: &str, label: &str) -> Result<Vec<Pod>> {
+    let list = get(&format!("pods -n {namespace} -l app.kubernetes.io/{label}")).await?;
     Ok(list["items"].as_array().context("no list")?.iter().cloned().map(Pod).collect())
 }
 
@@ -203,12 +219,17 @@ pub fn unique() -> String {
 
 /// The databases, each as its service's own role, and the way to them, which must be kept.
 pub async fn databases() -> Result<(Databases, PortForward)> {
-    let forward = PortForward::open("pod/postgres-0 :5432 -n staging").await?;
+    databases_in("staging").await
+}
+
+/// The same in another namespace.
+pub async fn databases_in(namespace: &str) -> Result<(Databases, PortForward)> {
+    let forward = PortForward::open(&format!("pod/postgres-0 :5432 -n {namespace}")).await?;
     let port = forward.address.rsplit(':').next().unwrap_or_default().to_owned();
     let url = async |role: &str| -> Result<String> {
         let template = "go-template={{.data.password|base64decode}}";
         let password =
-            kubectl(&format!("get secret {role}-database -n staging -o {template}")).await?;
+            kubectl(&format!("get secret {role}-database -n {namespace} -o {template}")).await?;
         Ok(format!("host=127.0.0.1 port={port} user={role} dbname={role} password={password}"))
     };
     let databases = Databases::open(&url("orders").await?, &url("inventory").await?).await?;

@@ -43,12 +43,13 @@ async fn killed(victim: &'static str) -> Result<String> {
     let mut recoveries = Vec::new();
     for _ in 0..KILLS {
         sleep(Duration::from_secs(2)).await;
-        let restarts = pod_of(victim).await?.restarts();
+        let before = pod_of(victim).await?;
         let start = Instant::now();
-        kill(&pod_of(victim).await?).await?;
+        kill(&before).await?;
         until(&format!("{victim} was started again"), Duration::from_secs(60), async || {
             let pod = pod_of(victim).await?;
-            Ok((pod.restarts() > restarts && pod.is_ready()).then_some(()))
+            let is_another = pod.container_id() != before.container_id();
+            Ok((is_another && pod.is_ready()).then_some(()))
         })
         .await?;
         until("an order is placed again", Duration::from_secs(60), async || {
