@@ -36,8 +36,9 @@ async fn one_orders_trace_is_whole_from_the_caller_over_the_services_to_their_sq
     let mut stack = start_with(&state, &settings).await;
     assert_eq!(place_traced(&stack, "traced", "01", order("NUT-M8", 1)).await.status, 201);
     for service in Service::ALL {
-        let log = stack.running(service).unwrap().child.tail();
-        assert!(log.contains(&format!("\"trace_id\":\"{TRACE}\"")), "{log}");
+        let child = &stack.running(service).unwrap().child;
+        let logged = format!("\"trace_id\":\"{TRACE}\"");
+        until("its log tells of the trace", || async { child.tail().contains(&logged) }).await;
     }
     stack.stop().await.unwrap(); // which sends what is still there
     let spans = collector.trace(TRACE);
