@@ -4,9 +4,11 @@
 //! and one of the user's. The load comes from pods that run the same program.
 
 pub mod cluster;
+pub mod collector;
 pub mod evidence;
 pub mod generator;
 pub mod load;
+pub mod reach;
 pub mod system;
 pub mod tests;
 

@@ -1,9 +1,9 @@
 //! `e2e [FILTER...]` runs the tests against the cluster of `KUBECONFIG`, in the checkout; `--list` names them.
-//! `e2e load` and `e2e stop` are what pods of the tests run.
+//! `e2e load`, `stop`, `reach` and `collect` are what pods of the tests run.
 
 use std::{env, process::ExitCode};
 
-use e2e::{generator, tests};
+use e2e::{collector, generator, reach, tests};
 use libtest_mimic::Arguments;
 
 #[expect(clippy::print_stderr, reason = "a program's message")]
@@ -11,6 +11,8 @@ fn main() -> ExitCode {
     let outcome = match env::args().nth(1).as_deref() {
         Some("load") => generator::run(),
         Some("stop") => generator::stop(),
+        Some("reach") => reach::run(),
+        Some("collect") => collector::run(),
         _ => return tests::run(Arguments::from_args()),
     };
     match outcome {

@@ -139,9 +139,9 @@ pub async fn pods_in(namespace: &str, label: &str) -> Result<Vec<Pod>> {
     Ok(list["items"].as_array().context("no list")?.iter().cloned().map(Pod).collect())
 }
 
-/// A service's pods.
-pub async fn pods_of(service: &str) -> Result<Vec<Pod>> {
-    pods(&format!("name={service}")).await
+/// A part's pods, and not those that only look like them to a policy.
+pub async fn pods_of(part: &str) -> Result<Vec<Pod>> {
+    pods(&format!("name={part},app.kubernetes.io/part-of=stockyard")).await
 }
 
 /// A service's pod, when it has one alone.
