@@ -14,7 +14,7 @@
   root = ../.;
   crates = map (name: "crates/${name}") (builtins.attrNames (builtins.readDir ../crates)) ++ ["tests/e2e"];
   services = ["api-gateway" "orders" "inventory"];
-  tools = ["local-stack" "nix-format" "oci-image" "e2e"];
+  tools = ["local-stack" "nix-format" "oci-image"];
 
   # The repository's paths below the given prefixes, and nothing else: a change elsewhere changes no derivation.
   pick = name: keep:
@@ -97,7 +97,7 @@
   releaseLayers = lib.mapAttrs (goarch: set:
     layerOf set "dependencies-release-${goarch}"
     (lib.concatMapStringsSep "\n" (name: "cargo build --release --locked --offline --target ${target set} -p ${name}")
-      (services ++ lib.optionals (goarch == hostArchitecture) tools)))
+      (services ++ lib.optionals (goarch == hostArchitecture) (tools ++ ["e2e"]))))
   static;
   devLayer = layerOf pkgs "dependencies-dev" ''
     cargo clippy --workspace --all-targets --locked --offline
@@ -128,5 +128,5 @@ in rec {
   # GOARCH -> name -> the service's program.
   programsFor = lib.mapAttrs (goarch: _: lib.genAttrs services (program goarch ["service-kit"])) static;
   # The host's.
-  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture ["local-stack"]);
+  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []) // {e2e = program hostArchitecture ["local-stack"] "e2e";};
 }
