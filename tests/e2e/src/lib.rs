@@ -8,6 +8,7 @@ pub mod collector;
 pub mod evidence;
 pub mod generator;
 pub mod load;
+pub mod pod;
 pub mod reach;
 pub mod system;
 pub mod tests;

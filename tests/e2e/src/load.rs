@@ -5,13 +5,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
-
 use crate::{
     Result,
-    cluster::{apply, get, kubectl, until},
+    cluster::apply,
     generator::{BEGUN, Report},
-    system::unique,
+    pod::{Pod, Settings},
 };
 
 /// Where the pods are.
@@ -39,7 +37,7 @@ pub const BOTH: [Kind; 2] = [
 /// Running load pods.
 #[derive(Debug)]
 pub struct Load {
-    pods: Vec<String>,
+    pods: Vec<Pod>,
 }
 
 impl Load {
@@ -53,39 +51,22 @@ impl Load {
         apply(&namespace(target)).await?;
         let mut pods = Vec::new();
         for kind in kinds {
-            let name = format!("load-{}", unique());
-            apply(&pod(&name, target, *kind)).await?;
-            pods.push(name);
+            pods.push(start(target, *kind).await?);
         }
-        for name in &pods {
-            until(&format!("the pod {name} sends"), Duration::from_secs(60), async || {
-                let log = kubectl(&format!("logs {name} -n {NAMESPACE}")).await?;
-                Ok(log.contains(BEGUN).then_some(()))
-            })
-            .await?;
+        for pod in &pods {
+            pod.prints(BEGUN, Duration::from_secs(60)).await?;
         }
         Ok(Self { pods })
     }
 
     /// Stops them; gives their reports, in the order of the kinds.
     pub async fn stop(self) -> Result<Vec<Report>> {
-        let mut reports = Vec::new();
-        for name in &self.pods {
-            // The first process may be gone before the one that told it to: then that one is killed. The phase tells.
-            let _ = kubectl(&format!("exec {name} -n {NAMESPACE} -- /bin/e2e stop")).await;
+        for pod in &self.pods {
+            pod.stop().await;
         }
-        for name in &self.pods {
-            until(&format!("the pod {name} ends"), Duration::from_secs(30), async || {
-                let pod = get(&format!("pod {name} -n {NAMESPACE}")).await?;
-                Ok((pod["status"]["phase"] == "Succeeded").then_some(()))
-            })
-            .await?;
-            let log = kubectl(&format!("logs {name} -n {NAMESPACE}")).await?;
-            let report = log.lines().last().unwrap_or_default();
-            reports.push(
-                serde_json::from_str(report).with_context(|| format!("{name} reported {log}"))?,
-            );
-            kubectl(&format!("delete pod {name} -n {NAMESPACE} --wait=false")).await?;
+        let mut reports = Vec::new();
+        for pod in self.pods {
+            reports.push(pod.found(Duration::from_secs(30)).await?);
         }
         Ok(reports)
     }
@@ -126,26 +107,19 @@ spec:
     )
 }
 
-fn pod(name: &str, target: &str, kind: Kind) -> String {
+async fn start(target: &str, kind: Kind) -> Result<Pod> {
     let Kind { new_connections, rate, orders_every } = kind;
     let mode = if new_connections { "--new-connections" } else { "--connections=40" };
     let seconds = AT_MOST.as_secs();
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: {NAMESPACE}}}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  enableServiceLinks: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-    - name: load
-      image: e2e:0.1.0
-      imagePullPolicy: IfNotPresent
-      args: [load, --target=api-gateway.{target}:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]
-      resources: {{requests: {{cpu: 10m, memory: 32Mi}}, limits: {{memory: 256Mi}}}}
-      securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-"
-    )
+    let arguments = format!(
+        "[load, --target=api-gateway.{target}:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]"
+    );
+    let settings = Settings {
+        name: "load",
+        labels: "{}",
+        arguments: &arguments,
+        resources: "{requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 256Mi}}",
+        readiness: "null",
+    };
+    Pod::start(NAMESPACE, settings).await
 }

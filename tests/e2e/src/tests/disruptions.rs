@@ -75,20 +75,29 @@ async fn without_loss(event: impl AsyncFnOnce() -> Result<()>) -> Result<String>
     Ok(format!("{:.0} s, requests: {}", took.as_secs_f64(), told.join(", ")))
 }
 
-async fn restarted(service: &'static str) -> Result<String> {
+/// As above; what happens must leave none of a service's pods, of which there are two before.
+async fn replaced(
+    service: &'static str,
+    event: impl AsyncFnOnce() -> Result<()>,
+) -> Result<String> {
     ready().await?;
     let before = pods_of(service).await?;
-    let measured = without_loss(async || {
-        kubectl(&format!("rollout restart deployment/{service} -n staging")).await?;
-        kubectl(&format!("rollout status deployment/{service} -n staging --timeout=90s"))
-            .await
-            .map(drop)
-    })
-    .await?;
+    let measured = without_loss(event).await?;
     let after = pods_of(service).await?;
     let stayed = after.iter().any(|pod| before.iter().any(|old| old.uid() == pod.uid()));
     ensure!(!stayed, "a pod of before is still there");
     Ok(measured)
+}
+
+/// Replaces a service's pods one after the other, as a new version would.
+async fn restart(service: &str) -> Result<()> {
+    kubectl(&format!("rollout restart deployment/{service} -n staging")).await?;
+    let status = format!("rollout status deployment/{service} -n staging --timeout=90s");
+    kubectl(&status).await.map(drop)
+}
+
+async fn restarted(service: &'static str) -> Result<String> {
+    replaced(service, async || restart(service).await).await
 }
 
 async fn scaled() -> Result<String> {
@@ -120,9 +129,7 @@ async fn deleted() -> Result<String> {
 /// the second pod back until the first is replaced; the nodes are made schedulable again at once, since there may be
 /// no other.
 async fn drained(service: &'static str) -> Result<String> {
-    ready().await?;
-    let before = pods_of(service).await?;
-    let measured = without_loss(async || {
+    replaced(service, async || {
         let nodes = system::nodes_of(service).await?;
         let names = nodes.into_iter().collect::<Vec<_>>().join(" ");
         let drain = format!(
@@ -142,11 +149,7 @@ async fn drained(service: &'static str) -> Result<String> {
         ensure!(output.contains("evicted"), "nothing was evicted: {output}");
         Ok(())
     })
-    .await?;
-    let after = pods_of(service).await?;
-    let stayed = after.iter().any(|pod| before.iter().any(|old| old.uid() == pod.uid()));
-    ensure!(!stayed, "a pod of before is still there");
-    Ok(measured)
+    .await
 }
 
 async fn enough() -> Result<String> {
@@ -166,11 +169,7 @@ async fn negative_control() -> Result<String> {
     patch("deployment api-gateway -n staging", &remove).await?;
     kubectl("set env deployment/api-gateway SHUTDOWN_DELAY=0s -n staging").await?;
     system::all_ready().await?;
-    let (reports, _) = under_load(async || {
-        kubectl("rollout restart deployment/api-gateway -n staging").await?;
-        kubectl("rollout status deployment/api-gateway -n staging --timeout=90s").await.map(drop)
-    })
-    .await?;
+    let (reports, _) = under_load(async || restart("api-gateway").await).await?;
     kubectl("set env deployment/api-gateway SHUTDOWN_DELAY- -n staging").await?;
     system::apply_overlay().await?;
     system::all_ready().await?;

@@ -8,8 +8,9 @@ use anyhow::{Context, ensure};
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{apply, get, kubectl, until},
-    system::{self, pods_of, unique},
+    cluster::{apply, kubectl},
+    pod::{Pod, Settings},
+    system::{self, pods_of},
 };
 
 /// The parts of staging with the ports that they listen on.
@@ -47,8 +48,7 @@ async fn as_documented() -> Result<String> {
         return Ok(format!("{} ways open; {told}", open.len()));
     }
     ensure!(extra.is_empty() && missing.is_empty(), "{told}");
-    let ports: usize = PARTS.iter().map(|(_, ports)| ports.len()).sum();
-    let tried = (PARTS.len() + 1) * ports - ports;
+    let tried = tried();
     Ok(format!("{} ways open, {} shut", open.len(), tried - open.len()))
 }
 
@@ -60,10 +60,15 @@ async fn without_policies() -> Result<String> {
     let open = open().await;
     system::apply_overlay().await?;
     let open = open?;
-    let ports: usize = PARTS.iter().map(|(_, ports)| ports.len()).sum();
-    let tried = (PARTS.len() + 1) * ports - ports;
+    let tried = tried();
     ensure!(open.len() == tried, "{} of {tried} ways are open: {open:?}", open.len());
     Ok(format!("all {tried} ways open"))
+}
+
+/// How many ways are tried: from each part and from the stranger to each port of the other parts.
+fn tried() -> usize {
+    let ports: usize = PARTS.iter().map(|(_, ports)| ports.len()).sum();
+    (PARTS.len() + 1) * ports - ports
 }
 
 /// What the page lists between these parts.
@@ -99,53 +104,30 @@ async fn open() -> Result<BTreeSet<Way>> {
     for from in PARTS.iter().map(|(part, _)| *part).chain([STRANGER]) {
         let addresses = targets.iter().filter(|(to, ..)| *to != from);
         let addresses: Vec<_> = addresses.map(|(.., address)| address.as_str()).collect();
-        let (namespace, name) =
-            if from == STRANGER { (ELSEWHERE, "stranger") } else { ("staging", from) };
-        let pod = format!("probe-{name}-{}", unique());
-        apply(&probe(&pod, namespace, name, &addresses)).await?;
-        probes.push((from, namespace, pod));
+        probes.push((from, probe(from, &addresses).await?));
     }
     let mut open = BTreeSet::new();
-    for (from, namespace, pod) in probes {
-        let ends = format!("the probe {pod} ends");
-        until(&ends, Duration::from_secs(60), async || {
-            let pod = get(&format!("pod {pod} -n {namespace}")).await?;
-            Ok((pod["status"]["phase"] == "Succeeded").then_some(()))
-        })
-        .await?;
-        let log = kubectl(&format!("logs {pod} -n {namespace}")).await?;
-        let reached: Vec<String> =
-            serde_json::from_str(&log).with_context(|| format!("{pod}: {log}"))?;
+    for (from, pod) in probes {
+        let reached: Vec<String> = pod.found(Duration::from_secs(60)).await?;
         for (to, port, address) in &targets {
             if reached.contains(address) {
                 open.insert((from.to_owned(), (*to).to_owned(), *port));
             }
         }
-        kubectl(&format!("delete pod {pod} -n {namespace} --wait=false")).await?;
     }
     Ok(open)
 }
 
 /// A pod that policies take for a part's own, and no Service does: it is never ready.
-fn probe(name: &str, namespace: &str, part: &str, addresses: &[&str]) -> String {
-    let addresses = addresses.join(", ");
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: {namespace}, labels: {{app.kubernetes.io/name: {part}}}}}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  enableServiceLinks: false
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-    - name: probe
-      image: e2e:0.1.0
-      imagePullPolicy: IfNotPresent
-      args: [reach, {addresses}]
-      readinessProbe: {{exec: {{command: [/bin/none]}}, periodSeconds: 60}}
-      resources: {{requests: {{cpu: 10m, memory: 16Mi}}, limits: {{cpu: 100m, memory: 64Mi}}}}
-      securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-"
-    )
+async fn probe(from: &str, addresses: &[&str]) -> Result<Pod> {
+    let (namespace, part) =
+        if from == STRANGER { (ELSEWHERE, "stranger") } else { ("staging", from) };
+    let settings = Settings {
+        name: &format!("probe-{part}"),
+        labels: &format!("{{app.kubernetes.io/name: {part}}}"),
+        arguments: &format!("[reach, {}]", addresses.join(", ")),
+        resources: "{requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 100m, memory: 64Mi}}",
+        readiness: "{exec: {command: [/bin/none]}, periodSeconds: 60}",
+    };
+    Pod::start(namespace, settings).await
 }
