@@ -84,6 +84,14 @@ start_controllers() {
         --use-service-account-credentials --service-account-private-key-file=pki/accounts.key --root-ca-file=pki/ca.crt "$@"
 }
 
+# Tells that all is there, and lives until one of the programs ends.
+stay() {
+    touch ready
+    wait -n
+    echo "a program ended: see $work/log" >&2
+    exit 1
+}
+
 # Ends this process, and with it the sandbox, when a program that was started is no more.
 running() {
     local process
