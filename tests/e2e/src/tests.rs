@@ -38,7 +38,7 @@ where
 
 /// Those that no run has shown to pass yet: they run when asked for (`--ignored`).
 fn unproven() -> Vec<Test> {
-    let tests = [network::tests(), monitoring::tests(), tracing::tests(), production::tests()];
+    let tests = [monitoring::tests(), tracing::tests(), production::tests()];
     tests.into_iter().flatten().collect()
 }
 
@@ -53,6 +53,7 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
         disruptions::tests(),
         crashes::tests(),
         probes::tests(),
+        network::tests(),
     ];
     let proven = all.into_iter().flatten().map(|test| (test, false));
     let trials = proven
