@@ -17,7 +17,7 @@ pub fn folder() -> &'static PathBuf {
 pub async fn keep(test: &str) -> Result<()> {
     let folder = folder().join(test);
     fs::create_dir_all(&folder)?;
-    for namespace in ["staging", crate::load::NAMESPACE] {
+    for namespace in ["staging", "production", crate::load::NAMESPACE] {
         for (name, command) in [
             ("events", "get events --sort-by=.lastTimestamp"),
             ("objects", "get all,hpa,pdb,endpointslices -o wide"),

@@ -153,17 +153,22 @@ pub async fn pod_of(service: &str) -> Result<Pod> {
 
 /// Sets how many replicas a service has, by its autoscaler's bounds: beside an autoscaler nothing else can.
 pub async fn set_replicas(service: &str, count: u32) -> Result<()> {
-    let patch = json!([
-        {"op": "replace", "path": "/spec/minReplicas", "value": count},
-        {"op": "replace", "path": "/spec/maxReplicas", "value": count},
-    ]);
-    cluster::patch(&format!("hpa {service} -n staging"), &patch).await?;
+    pin("staging", service, count).await?;
     until(&format!("{service} has {count} replicas"), Duration::from_secs(90), async || {
         let pods = pods_of(service).await?;
         let settled = pods.len() == count as usize && pods.iter().all(Pod::is_ready);
         Ok(settled.then_some(()))
     })
     .await
+}
+
+/// Has an autoscaler keep to that number, whatever the load is.
+pub async fn pin(namespace: &str, service: &str, count: u32) -> Result<()> {
+    let patch = json!([
+        {"op": "replace", "path": "/spec/minReplicas", "value": count},
+        {"op": "replace", "path": "/spec/maxReplicas", "value": count},
+    ]);
+    cluster::patch(&format!("hpa {service} -n {namespace}"), &patch).await
 }
 
 /// Sets the replicas of all services, and waits until all is ready.

@@ -8,6 +8,7 @@ mod monitoring;
 mod network;
 mod probes;
 mod production;
+mod rights;
 mod tracing;
 
 use std::{pin::Pin, process::ExitCode, sync::Arc, time::Duration};
@@ -36,12 +37,6 @@ where
     Test { name, within: Duration::from_secs(seconds), run: Box::new(move || Box::pin(run())) }
 }
 
-/// Those that no run has shown to pass yet: they run when asked for (`--ignored`).
-fn unproven() -> Vec<Test> {
-    let tests = [monitoring::tests(), tracing::tests(), production::tests()];
-    tests.into_iter().flatten().collect()
-}
-
 /// Runs those that the arguments name, one after the other. Its last line holds the totals.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program of tests")]
 pub fn run(mut arguments: Arguments) -> ExitCode {
@@ -54,12 +49,12 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
         crashes::tests(),
         probes::tests(),
         network::tests(),
+        rights::tests(),
+        monitoring::tests(),
+        tracing::tests(),
+        production::tests(),
     ];
-    let proven = all.into_iter().flatten().map(|test| (test, false));
-    let trials = proven
-        .chain(unproven().into_iter().map(|test| (test, true)))
-        .map(|(test, ignored)| trial(test, Arc::clone(&runtime)).with_ignored_flag(ignored))
-        .collect();
+    let trials = all.into_iter().flatten().map(|test| trial(test, Arc::clone(&runtime))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.num_failed > 0 {
         eprintln!("What the cluster said of it: {}", evidence::folder().display());

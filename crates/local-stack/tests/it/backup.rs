@@ -1,12 +1,23 @@
 //! The scripts of kustomize/components/backup, as its jobs run them.
 
-use std::{fs, path::Path, process::Output};
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::Output,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
 
-use local_stack::Stack;
+use futures_util::future::join_all;
+use local_stack::{Service, Stack, laws::Databases};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{get, item, order, place, settings, start};
+use crate::support::{get, item, order, place, settings, start, until};
+
+/// The services that write to the databases.
+const WRITERS: [Service; 2] = [Service::Inventory, Service::Orders];
 
 /// Runs a script on the stack's databases.
 async fn run(script: &str, stack: &Stack, backups: &Path, further: &[(&str, &str)]) -> Output {
@@ -38,22 +49,111 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Puts the databases back, without the services that write to them.
+async fn restore(stack: &mut Stack, backups: &Path) {
+    for service in WRITERS {
+        stack.end(service, Signal::TERM).await.unwrap();
+    }
+    succeeds("restore.sh", stack, backups, &[]).await;
+    for service in WRITERS {
+        stack.start_service(service).await.unwrap();
+    }
+    stack.await_ready().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_gives_back_the_state_of_the_backup() {
     let state = local_stack::state::temporary_folder().unwrap();
-    let stack = start(&state).await;
+    let mut stack = start(&state).await;
     let backups = TempDir::new().unwrap();
-    let list = || async { get(&stack, "/api/v1/orders").await.json() };
+    let list = async |stack: &Stack| get(stack, "/api/v1/orders").await.json();
 
     place(&stack, "before", order("BOLT-M8", 2)).await;
-    let (orders, bolts) = (list().await, item(&stack, "BOLT-M8").await);
+    let (orders, bolts) = (list(&stack).await, item(&stack, "BOLT-M8").await);
     succeeds("backup.sh", &stack, backups.path(), &[]).await;
     place(&stack, "after", order("BOLT-M8", 3)).await;
-    assert_ne!(list().await, orders);
+    assert_ne!(list(&stack).await, orders);
+    // As a later version would have left it.
+    let databases = Databases::connect(&stack).await.unwrap();
+    databases.orders.batch_execute("CREATE TABLE later (id int)").await.unwrap();
+    drop(databases);
 
-    succeeds("restore.sh", &stack, backups.path(), &[]).await;
-    assert_eq!((list().await, item(&stack, "BOLT-M8").await), (orders, bolts));
+    restore(&mut stack, backups.path()).await;
+    assert_eq!((list(&stack).await, item(&stack, "BOLT-M8").await), (orders, bolts));
     assert!(place(&stack, "later", order("BOLT-M8", 1)).await.status.is_success());
+    let databases = Databases::connect(&stack).await.unwrap();
+    let later = "SELECT count(*) FROM pg_tables WHERE tablename = 'later'";
+    let count: i64 = databases.orders.query_one(later, &[]).await.unwrap().get(0);
+    assert_eq!(count, 0, "what came after the backup is still there");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_of_a_backup_are_of_one_instant_whatever_is_placed_meanwhile() {
+    let state = local_stack::state::temporary_folder().unwrap();
+    let mut stack = start(&state).await;
+    let backups = TempDir::new().unwrap();
+    let (placed, end) = (AtomicU64::new(0), AtomicBool::new(false));
+    let customers = (0..8).map(async |customer| {
+        for number in 0.. {
+            if end.load(Ordering::Relaxed) {
+                break;
+            }
+            let reply = place(&stack, &format!("{customer}-{number}"), order("NUT-M8", 1)).await;
+            assert!(reply.status.is_success(), "{} {}", reply.status, reply.text());
+            placed.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let backup = async {
+        until("orders come in", async || placed.load(Ordering::Relaxed) >= 20).await;
+        succeeds("backup.sh", &stack, backups.path(), &[]).await;
+        end.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(customers), backup);
+
+    restore(&mut stack, backups.path()).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    until("what was under way is finished", async || databases.at_rest().await.unwrap()).await;
+    let (breaches, counts) = databases.breaches().await.unwrap();
+    assert!(breaches.is_empty(), "{breaches:?}");
+    let kept: u64 = counts.values().sum();
+    assert!((20..placed.into_inner()).contains(&kept), "{kept} orders are in the backup");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_does_nothing_while_services_use_the_databases() {
+    let state = local_stack::state::temporary_folder().unwrap();
+    let stack = start(&state).await;
+    let backups = TempDir::new().unwrap();
+    succeeds("backup.sh", &stack, backups.path(), &[]).await;
+    place(&stack, "after", order("BOLT-M8", 3)).await;
+    let output = run("restore.sh", &stack, backups.path(), &[("PATIENCE", "1")]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("scale the services"), "{output:?}");
+    assert_eq!(get(&stack, "/api/v1/orders").await.json()["orders"].as_array().unwrap().len(), 1);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_not_whole_is_not_restored() {
+    let state = local_stack::state::temporary_folder().unwrap();
+    let mut stack = start(&state).await;
+    let backups = TempDir::new().unwrap();
+    place(&stack, "before", order("BOLT-M8", 2)).await;
+    succeeds("backup.sh", &stack, backups.path(), &[]).await;
+    let file = backups.path().join(&names(backups.path())[0]).join("orders");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 100]).unwrap();
+    for service in WRITERS {
+        stack.end(service, Signal::TERM).await.unwrap();
+    }
+    let output = run("restore.sh", &stack, backups.path(), &[]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("orders is as it was"), "{output:?}");
+    let databases = Databases::connect(&stack).await.unwrap();
+    let count = "SELECT count(*) FROM orders";
+    assert_eq!(databases.orders.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 1);
     stack.stop().await.unwrap();
 }
 
@@ -63,13 +163,20 @@ async fn old_and_broken_backups_are_removed_and_the_newest_are_kept() {
     let stack = start(&state).await;
     let backups = TempDir::new().unwrap();
     for old in ["20250101T000000Z", "20250102T000000Z", "20250103T000000Z.partial"] {
-        fs::create_dir(backups.path().join(old)).unwrap();
+        let folder = backups.path().join(old);
+        fs::create_dir(&folder).unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        File::open(&folder).unwrap().set_modified(SystemTime::now() - day).unwrap();
     }
+    fs::create_dir(backups.path().join("20250104T000000Z.partial")).unwrap(); // another run's, of now
 
     succeeds("backup.sh", &stack, backups.path(), &[]).await;
     let kept = names(backups.path());
-    assert_eq!((kept.len(), kept[0].as_str()), (2, "20250102T000000Z"));
-    assert_eq!(names(&backups.path().join(&kept[1])), ["inventory", "orders"]);
+    assert_eq!(kept[..2], ["20250102T000000Z", "20250104T000000Z.partial"]);
+    assert_eq!(
+        (kept.len(), names(&backups.path().join(&kept[2]))),
+        (3, vec!["inventory".into(), "orders".into()])
+    );
 
     let output = run("restore.sh", &stack, backups.path(), &[("BACKUP", "yesterday")]).await;
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no"), "{output:?}");

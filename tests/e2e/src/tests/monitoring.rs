@@ -30,18 +30,9 @@ async fn prometheus() -> Result<PortForward> {
 
 /// The labels and value of each series that a query gives.
 async fn query(prometheus: &PortForward, expression: &str) -> Result<Vec<(Value, f64)>> {
-    let encoded: String = expression
-        .bytes()
-        .map(|byte| {
-            if byte.is_ascii_alphanumeric() {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect();
-    let reply =
-        http::get(&format!("{}/api/v1/query?query={encoded}", prometheus.url())).await?.json();
+    let query =
+        form_urlencoded::Serializer::new(String::new()).append_pair("query", expression).finish();
+    let reply = http::get(&format!("{}/api/v1/query?{query}", prometheus.url())).await?.json();
     let series =
         reply["data"]["result"].as_array().with_context(|| format!("{expression}: {reply}"))?;
     let value = |series: &Value| {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, env, fs, time::Duration};
 
 use anyhow::{Context, ensure};
+use manifest_tests::table::rows_of;
 
 use super::{Test, test};
 use crate::{
@@ -76,14 +77,13 @@ fn documented() -> Result<BTreeSet<Way>> {
     let page = fs::read_to_string("docs/connectivity.md").context("run this in the checkout")?;
     let is_here = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
     let mut ways = BTreeSet::new();
-    for line in page.lines() {
-        let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        let ["", "base", from, to, ports, _, ""] = cells[..] else { continue };
-        if !(is_here(from) || from == STRANGER) || !is_here(to) {
+    for row in rows_of(&page, &["with", "from", "to", "ports", "for"]) {
+        let [with, from, to, ports, _] = &row[..] else { continue };
+        if with != "base" || !(is_here(from) || from == STRANGER) || !is_here(to) {
             continue;
         }
         for port in ports.split(", ").filter_map(|port| port.strip_suffix("/TCP")) {
-            ways.insert((from.to_owned(), to.to_owned(), port.parse()?));
+            ways.insert((from.clone(), to.clone(), port.parse()?));
         }
     }
     ensure!(!ways.is_empty(), "docs/connectivity.md has no table");

@@ -1,19 +1,26 @@
-//! The production overlay beside staging: deployed, upgraded and rolled back under load.
+//! The production overlay beside staging: deployed, upgraded and rolled back under load, its database's volume lost and
+//! the backup restored.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File},
+    io::Read,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use hyper::{Method, StatusCode};
-use local_stack::http;
+use local_stack::{http, laws::Counts};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{process::Command, time::sleep};
 
-use super::{Test, test};
+use super::{Test, rights, test};
 use crate::{
     Result,
     cluster::{PortForward, apply, get, kubectl, until},
+    generator::Report,
     load::{Kind, Load},
-    system::{self, SERVICES, all_ready_in, databases_in, unique},
+    system::{self, SERVICES, all_ready_in, databases_in, pin, unique},
 };
 
 const OVERLAY: &str = "kustomize/overlays/production";
@@ -21,6 +28,8 @@ const OVERLAY: &str = "kustomize/overlays/production";
 /// the same images by both tags once they are pushed to 127.0.0.1:5000/stockyard, the second time with TAG=0.1.1.
 const REGISTRY: &str = "registry.example.com/stockyard";
 const NEXT: &str = "0.1.1";
+/// What the load orders.
+const SKU: &str = "BOLT-M8";
 /// A light load: the node has two environments.
 const LIGHT: [Kind; 2] = [
     Kind { new_connections: false, rate: 80, orders_every: 4 },
@@ -30,15 +39,20 @@ const LIGHT: [Kind; 2] = [
 pub(super) fn tests() -> Vec<Test> {
     vec![
         test("production_runs_beside_staging", 240, beside_staging),
+        test("every_account_of_production_has_exactly_the_documented_rights", 120, its_rights),
         test("production_is_upgraded_and_rolled_back_without_losing_an_order", 420, upgraded),
+        test("a_lost_volume_is_restored_from_a_backup_taken_under_load", 420, restored),
     ]
 }
 
+/// Production, with all that it needs, its autoscalers and staging's held still: the node has no room for more.
 async fn deploy() -> Result<()> {
+    system::deployed().await?;
+    system::set_all_replicas(1).await?;
     apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: production}\n").await?;
     for secret in ["postgres-admin", "orders-database", "inventory-database"] {
         if kubectl(&format!("get secret {secret} -n production")).await.is_err() {
-            let password = unique();
+            let password = password()?;
             kubectl(&format!(
                 "create secret generic {secret} -n production --from-literal=password={password}"
             ))
@@ -46,12 +60,19 @@ async fn deploy() -> Result<()> {
         }
     }
     kubectl(&format!("apply -k {OVERLAY}")).await?;
+    for service in SERVICES {
+        pin("production", service, 2).await?;
+    }
     all_ready_in("production").await
 }
 
+fn password() -> Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
 async fn beside_staging() -> Result<String> {
-    system::deployed().await?;
-    system::back_to_one().await?;
     let start = Instant::now();
     deploy().await?;
     let took = start.elapsed();
@@ -63,51 +84,37 @@ async fn beside_staging() -> Result<String> {
     Ok(format!("two replicas of each service, ready after {:.1} s", took.as_secs_f64()))
 }
 
-async fn upgraded() -> Result<String> {
-    system::deployed().await?;
+async fn its_rights() -> Result<String> {
     deploy().await?;
-    let sku = "BOLT-M8"; // what the load orders
-    stock(sku).await?;
+    rights::rights_in("production").await
+}
+
+async fn upgraded() -> Result<String> {
+    deploy().await?;
+    stock().await?;
+    let before = orders().await?;
     let load = Load::start_at("production", &LIGHT).await?;
     sleep(Duration::from_secs(3)).await;
-    let start = Instant::now();
-    for service in SERVICES {
-        kubectl(&format!(
-            "set image deployment/{service} {service}={REGISTRY}/{service}:{NEXT} -n production"
-        ))
-        .await?;
-        kubectl(&format!("rollout status deployment/{service} -n production --timeout=90s"))
-            .await?;
-    }
-    let up = start.elapsed();
-    let start = Instant::now();
-    for service in SERVICES {
-        kubectl(&format!("rollout undo deployment/{service} -n production")).await?;
-        kubectl(&format!("rollout status deployment/{service} -n production --timeout=90s"))
-            .await?;
-    }
-    let back = start.elapsed();
+    let up = rolled(async |service| {
+        let image = format!("{service}={REGISTRY}/{service}:{NEXT}");
+        kubectl(&format!("set image deployment/{service} {image} -n production")).await
+    })
+    .await?;
+    let back = rolled(async |service| {
+        kubectl(&format!("rollout undo deployment/{service} -n production")).await
+    })
+    .await?;
     all_ready_in("production").await?;
     sleep(Duration::from_secs(3)).await;
     let reports = load.stop().await?;
-    let failed: u64 = reports.iter().map(crate::generator::Report::failures).sum();
+    let failed: u64 = reports.iter().map(Report::failures).sum();
     ensure!(failed == 0, "{failed} requests failed: {reports:?}");
     let placed: u64 = reports.iter().map(|report| report.orders).sum();
-    let (databases, _forward) = databases_in("production").await?;
-    until("nothing is under way", Duration::from_secs(90), async || {
-        Ok(databases.at_rest().await?.then_some(()))
-    })
-    .await?;
-    let (breaches, counts) = databases.breaches().await?;
-    ensure!(breaches.is_empty(), "the law is broken: {breaches:?}");
-    let kept: i64 = databases
-        .orders
-        .query_one("SELECT count(*) FROM orders WHERE customer LIKE 'load-%'", &[])
-        .await?
-        .get(0);
-    ensure!(u64::try_from(kept)? >= placed, "{placed} orders were confirmed, and {kept} are there");
-    let image = get("deployment orders -n production").await?;
-    let image = &image["spec"]["template"]["spec"]["containers"][0]["image"];
+    let counts = lawful().await?;
+    let kept = orders().await? - before;
+    ensure!(kept == placed, "{placed} orders were placed, and {kept} are there");
+    let deployment = get("deployment orders -n production").await?;
+    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
     ensure!(*image == format!("{REGISTRY}/orders:0.1.0"), "it was not rolled back: {image}");
     Ok(format!(
         "upgraded in {:.0} s, rolled back in {:.0} s; {placed} orders placed meanwhile, none lost: {counts:?}",
@@ -116,15 +123,130 @@ async fn upgraded() -> Result<String> {
     ))
 }
 
+/// Changes one service after the other, each once the one before is whole again.
+async fn rolled(change: impl AsyncFn(&str) -> Result<String>) -> Result<Duration> {
+    let start = Instant::now();
+    for service in SERVICES {
+        change(service).await?;
+        let status = format!("rollout status deployment/{service} -n production --timeout=90s");
+        kubectl(&status).await?;
+    }
+    Ok(start.elapsed())
+}
+
 /// Production begins empty: an item, and enough of it.
-async fn stock(sku: &str) -> Result<()> {
-    let forward = PortForward::open("svc/api-gateway :80 -n production").await?;
+async fn stock() -> Result<()> {
+    let forward = gateway().await?;
     let item =
         json!({"name": "Hex bolt", "unit_price": {"minor": 35, "currency": "EUR"}}).to_string();
     let headers = [("content-type", "application/json")];
-    let url = format!("{}/api/v1/items/{sku}", forward.url());
+    let url = format!("{}/api/v1/items/{SKU}", forward.url());
     let reply = http::send(Method::PUT, &url, &headers, item).await?;
     let is_there = [StatusCode::CREATED, StatusCode::OK].contains(&reply.status);
     ensure!(is_there, "the item: {} {}", reply.status, reply.text());
-    system::receive(&forward.url(), sku, 100_000).await
+    system::receive(&forward.url(), SKU, 100_000).await
+}
+
+async fn gateway() -> Result<PortForward> {
+    PortForward::open("svc/api-gateway :80 -n production").await
+}
+
+/// How many orders production has.
+async fn orders() -> Result<u64> {
+    let (databases, _forward) = databases_in("production").await?;
+    let row = databases.orders.query_one("SELECT count(*) FROM orders", &[]).await?;
+    Ok(u64::try_from(row.get::<_, i64>(0))?)
+}
+
+/// Waits until nothing is under way; then the law must hold.
+async fn lawful() -> Result<Counts> {
+    let (databases, _forward) = databases_in("production").await?;
+    until("nothing is under way", Duration::from_secs(90), async || {
+        Ok(databases.at_rest().await?.then_some(()))
+    })
+    .await?;
+    let (breaches, counts) = databases.breaches().await?;
+    ensure!(breaches.is_empty(), "the law is broken: {breaches:?}");
+    Ok(counts)
+}
+
+/// An order that was confirmed.
+async fn confirmed() -> Result<String> {
+    let forward = gateway().await?;
+    let reply = system::place(&forward.url(), &unique(), SKU, 1).await?;
+    let is_confirmed = reply.status == StatusCode::CREATED && reply.json()["status"] == "confirmed";
+    ensure!(is_confirmed, "{} {}", reply.status, reply.text());
+    reply.json()["id"].as_str().map(str::to_owned).context("an order has an id")
+}
+
+async fn restored() -> Result<String> {
+    deploy().await?;
+    stock().await?;
+    // Of a run before.
+    kubectl("delete job backup-now restore-1 -n production --ignore-not-found").await?;
+    let load = Load::start_at("production", &LIGHT).await?;
+    let before = confirmed().await?;
+    let start = Instant::now();
+    commands("## Make one now").await?;
+    let backup = start.elapsed();
+    let after = confirmed().await?;
+    let reports = load.stop().await?;
+    let failed: u64 = reports.iter().map(Report::failures).sum();
+    ensure!(failed == 0, "{failed} requests failed while the backup was taken: {reports:?}");
+    let had = orders().await?;
+
+    let lost = get("pvc data-postgres-0 -n production").await?;
+    let start = Instant::now();
+    commands("## When the volume is lost").await?;
+    let volume = get("pvc data-postgres-0 -n production").await?;
+    ensure!(volume["spec"]["volumeName"] != lost["spec"]["volumeName"], "it is the same volume");
+    ensure!(tables().await? == 0, "the volume was not lost: the database has tables");
+    commands("## Restore").await?;
+    all_ready_in("production").await?;
+    confirmed().await?;
+    let took = start.elapsed();
+
+    let (is_there, is_later) = (has(&before).await?, has(&after).await?);
+    ensure!(is_there, "the order {before}, placed before the backup, is lost");
+    ensure!(!is_later, "the order {after}, placed after the backup, is there: nothing was lost");
+    let counts = lawful().await?;
+    let has = orders().await?;
+    kubectl("delete namespace production --timeout=120s").await?;
+    Ok(format!(
+        "backup in {:.1} s, {had} orders before the loss, {has} afterwards ({counts:?}), {:.0} s from an empty volume to an order placed",
+        backup.as_secs_f64(),
+        took.as_secs_f64()
+    ))
+}
+
+async fn tables() -> Result<i64> {
+    let (databases, _forward) = databases_in("production").await?;
+    let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    Ok(databases.orders.query_one(count, &[]).await?.get(0))
+}
+
+async fn has(order: &str) -> Result<bool> {
+    let forward = gateway().await?;
+    let reply = http::get(&format!("{}/api/v1/orders/{order}", forward.url())).await?;
+    ensure!([StatusCode::OK, StatusCode::NOT_FOUND].contains(&reply.status), "{}", reply.text());
+    Ok(reply.status == StatusCode::OK)
+}
+
+/// Runs the commands of docs/backup.md below a heading as they stand there.
+async fn commands(heading: &str) -> Result<()> {
+    let page = fs::read_to_string("docs/backup.md").context("run this in the checkout")?;
+    let block = page
+        .split_once(&format!("{heading}\n"))
+        .and_then(|(_, rest)| rest.split_once("```sh\n"))
+        .and_then(|(_, rest)| rest.split_once("```"))
+        .map(|(block, _)| block)
+        .with_context(|| format!("docs/backup.md has no commands below {heading:?}"))?;
+    let done = Command::new("sh")
+        .args(["-exc", block])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    ensure!(done.status.success(), "{heading}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
 }
