@@ -1,4 +1,5 @@
-# An edited service's image against the one before: the same base layer, another application layer, nothing else.
+# An edited service's image against the one before: the same base layer, another application layer, nothing else. The
+# other services do not have its sources.
 blob() { echo "$1/blobs/sha256/${2#sha256:}"; }
 manifest() { # LAYOUT: its manifest for this architecture
     local image
@@ -15,5 +16,8 @@ layer() { jq -r ".layers[$2].digest" "$1"; }
 # Beside the layer's diff id, the configuration is as it was.
 config() { jq 'del(.rootfs.diff_ids[1])' "$(blob "$1" "$(jq -r .config.digest "$2")")"; }
 diff <(config "$before" "$one") <(config "$after" "$two") || { echo "the configuration changed beside the layer" >&2; exit 1; }
+for source in $others; do
+    [ ! -e "$source/crates/orders/src" ] || { echo "another service is built from orders' sources" >&2; exit 1; }
+done
 mkdir "$out"
 echo '4 passed, 0 failed' >"$out/totals"

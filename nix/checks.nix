@@ -103,11 +103,11 @@ in {
     });
   in
     assert lib.assertMsg (without.programs.orders.drvPath == workspace.programs.orders.drvPath) "README.md changes a program";
-    assert lib.assertMsg (!(builtins.any (name: builtins.pathExists "${workspace.programs.${name}.src}/crates/orders/src") ["api-gateway" "inventory"])) "another service is built from orders' sources";
       pkgs.runCommand "check-layers" {
         nativeBuildInputs = [pkgs.jq];
         before = images.byName.orders;
         after = images.ofProgram "orders" edited;
+        others = map (name: workspace.programs.${name}.src) ["api-gateway" "inventory"];
         architecture = workspace.hostArchitecture;
       } (builtins.readFile ./check-layers.sh);
 
