@@ -13,11 +13,11 @@ pub fn folder() -> &'static PathBuf {
     })
 }
 
-/// Keeps what the cluster knows now, under a test's name.
-pub async fn keep(test: &str) -> Result<()> {
+/// Keeps what the cluster knows now of some namespaces, under a test's name.
+pub async fn keep(test: &str, namespaces: &[&str]) -> Result<()> {
     let folder = folder().join(test);
     fs::create_dir_all(&folder)?;
-    for namespace in ["staging", "production", crate::load::NAMESPACE] {
+    for namespace in namespaces {
         for (name, command) in [
             ("events", "get events --sort-by=.lastTimestamp"),
             ("objects", "get all,hpa,pdb,endpointslices -o wide"),

@@ -4,6 +4,7 @@ mod autoscalers;
 mod crashes;
 mod deployment;
 mod disruptions;
+mod karpenter;
 mod monitoring;
 mod network;
 mod probes;
@@ -17,7 +18,7 @@ use anyhow::anyhow;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::{Result, evidence};
+use crate::{Result, evidence, load};
 
 /// A running test; it gives a line of what it measured.
 type Running = Pin<Box<dyn Future<Output = Result<String>>>>;
@@ -53,6 +54,7 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
         monitoring::tests(),
         tracing::tests(),
         production::tests(),
+        karpenter::tests(),
     ];
     let trials = all.into_iter().flatten().map(|test| trial(test, Arc::clone(&runtime))).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -80,7 +82,10 @@ fn trial(test: Test, runtime: Arc<Runtime>) -> Trial {
                 Ok(())
             }
             Err(error) => {
-                let kept = runtime.block_on(evidence::keep(test.name));
+                let kept = runtime.block_on(evidence::keep(
+                    test.name,
+                    &["staging", "production", load::NAMESPACE],
+                ));
                 let kept = kept
                     .err()
                     .map(|error| format!("\n(no evidence: {error:#})"))
