@@ -25,7 +25,7 @@ const NAMESPACE: &str = "stockyard-e2e-karpenter";
 const MADE: &str = "-l karpenter.sh/nodepool=stockyard";
 /// How long anything else may take than taking away a node.
 const SOON: Duration = Duration::from_secs(45);
-/// How long that may take. Karpenter leaves a node in peace for 20 s after it meant pods for it, and for
+/// How long that may take. Karpenter may leave a node in peace for 20 s after it meant pods for it, and for
 /// `consolidateAfter` (5 s) after the last of them; it looks every 10 s, and once more 15 s later before it acts; some
 /// seconds go until the node is drained.
 const GONE: Duration = Duration::from_secs(90);
