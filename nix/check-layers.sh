@@ -17,7 +17,7 @@ layer() { jq -r ".layers[$2].digest" "$1"; }
 config() { jq 'del(.rootfs.diff_ids[1])' "$(blob "$1" "$(jq -r .config.digest "$2")")"; }
 diff <(config "$before" "$one") <(config "$after" "$two") || { echo "the configuration changed beside the layer" >&2; exit 1; }
 for source in $others; do
-    [ ! -e "$source/crates/orders/src" ] || { echo "another service is built from orders' sources" >&2; exit 1; }
+    [ -e "$source/crates/service-kit/src" ] && [ ! -e "$source/crates/orders/src" ] || { echo "another service is built from orders' sources" >&2; exit 1; }
 done
 mkdir "$out"
 echo '4 passed, 0 failed' >"$out/totals"

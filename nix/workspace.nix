@@ -128,5 +128,5 @@ in rec {
   # GOARCH -> name -> the service's program.
   programsFor = lib.mapAttrs (goarch: _: lib.genAttrs services (program goarch ["service-kit"])) static;
   # The host's.
-  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []) // {e2e = program hostArchitecture ["local-stack"] "e2e";};
+  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []) // {e2e = program hostArchitecture ["local-stack" "manifest-tests"] "e2e";};
 }

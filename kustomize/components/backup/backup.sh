@@ -3,10 +3,12 @@
 # $PASSWORDS holds the password of each role, which has the name of its database.
 set -eu
 umask 077
+fail() { echo "backup: $1" >&2; exit 1; }
 
 pipes=$(mktemp -d)
 target=$BACKUPS/$(date -u +%Y%m%dT%H%M%SZ)
 mkdir "$target.partial"
+trap '' PIPE # a session that has ended is an error, which ends this script in order
 trap 'rm -rf "$pipes" "$target.partial"' EXIT
 # What a run that was cut off has left: no run takes as long as that.
 find "$BACKUPS" -maxdepth 1 -name '*.partial' -mmin +120 -exec rm -rf {} +
@@ -15,7 +17,7 @@ find "$BACKUPS" -maxdepth 1 -name '*.partial' -mmin +120 -exec rm -rf {} +
 on() { # DATABASE PROGRAM ARGUMENTS...
     database=$1 program=$2
     shift 2
-    PGPASSWORD=$(cat "$PASSWORDS/$database") "$program" --username="$database" --dbname="$database" "$@"
+    PGPASSWORD=$(cat "$PASSWORDS/$database") "$program" --no-password --username="$database" --dbname="$database" "$@"
 }
 
 # A session that does what is written to NAME.in, until that is closed: by the end of this script at the latest.
@@ -29,17 +31,33 @@ session orders orders
 exec 5>"$pipes/orders.in" 6<"$pipes/orders.out"
 session inventory inventory
 exec 7>"$pipes/inventory.in" 8<"$pipes/inventory.out"
+# All three are there before anybody has to wait for them.
+echo "SELECT 1;" >&5
+echo "SELECT 1;" >&7
+read -r _ <&6 || fail "no session on orders"
+read -r _ <&8 || fail "no session on inventory"
 
 # No order is written for some milliseconds, while each database begins a transaction that sees what is there now. So
-# orders' is as it was at the very instant of inventory's.
-echo "BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE orders IN SHARE MODE; SELECT 1;" >&3
-read -r _ <&4
+# orders' is as it was at the very instant of inventory's. Should this script hang or its node be lost, PostgreSQL lets
+# go after the second of these times.
+cat >&3 <<'END'
+BEGIN;
+SET LOCAL lock_timeout = '2s';
+SET LOCAL idle_in_transaction_session_timeout = '2s';
+LOCK TABLE orders IN SHARE MODE;
+SELECT clock_timestamp() AS since \gset
+SELECT 1;
+END
+read -r _ <&4 || fail "orders could not be held"
 begin="BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT pg_export_snapshot();"
 echo "$begin" >&5
 echo "$begin" >&7
-read -r of_orders <&6
-read -r of_inventory <&8
-echo "COMMIT;" >&3
+read -r of_orders <&6 || fail "no snapshot of orders"
+read -r of_inventory <&8 || fail "no snapshot of inventory"
+echo "SELECT round(extract(epoch FROM clock_timestamp() - :'since') * 1000); COMMIT;" >&3
+# It was held until now, then.
+read -r held <&4 || fail "orders were let go too early"
+echo "backup: orders were held for $held ms"
 
 dump() { # DATABASE SNAPSHOT
     on "$1" pg_dump --format=custom --snapshot="$2" --file="$target.partial/$1"

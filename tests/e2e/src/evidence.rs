@@ -24,11 +24,11 @@ pub async fn keep(test: &str, namespaces: &[&str]) -> Result<()> {
             ("describe", "describe pods"),
             (
                 "logs",
-                "logs --all-containers --prefix --timestamps --tail=400 -l app.kubernetes.io/part-of=stockyard --max-log-requests=40",
+                "logs --ignore-errors --all-containers --prefix --timestamps --tail=400 -l app.kubernetes.io/part-of=stockyard --max-log-requests=40",
             ),
             (
                 "logs-before",
-                "logs --previous --prefix --tail=200 -l app.kubernetes.io/part-of=stockyard --max-log-requests=40",
+                "logs --ignore-errors --previous --prefix --tail=200 -l app.kubernetes.io/part-of=stockyard --max-log-requests=40",
             ),
         ] {
             let text = kubectl(&format!("{command} -n {namespace}")).await;

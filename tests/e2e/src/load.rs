@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Result,
-    cluster::apply,
+    cluster::{apply, kubectl},
     generator::{BEGUN, Report},
     pod::{Pod, Settings},
 };
@@ -49,6 +49,8 @@ impl Load {
     /// The same for the gateway of another namespace.
     pub async fn start_at(target: &str, kinds: &[Kind]) -> Result<Self> {
         apply(&namespace(target)).await?;
+        // Of a test that failed: it would go on for minutes.
+        kubectl(&format!("delete pods --all -n {NAMESPACE} --grace-period=1")).await?;
         let mut pods = Vec::new();
         for kind in kinds {
             pods.push(start(target, *kind).await?);
@@ -116,7 +118,7 @@ async fn start(target: &str, kind: Kind) -> Result<Pod> {
     );
     let settings = Settings {
         name: "load",
-        labels: "{}",
+        labels: "{app.kubernetes.io/part-of: stockyard}",
         arguments: &arguments,
         resources: "{requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 256Mi}}",
         readiness: "null",

@@ -21,6 +21,8 @@ use crate::{
 pub const OVERLAY: &str = "kustomize/overlays/staging";
 /// The services, which are Deployments of that name.
 pub const SERVICES: [&str; 3] = ["api-gateway", "orders", "inventory"];
+/// The label of a namespace `production` that these tests have made.
+pub const OURS: &str = "stockyard.example/e2e";
 /// How long a deployment may take: images are pulled, and PostgreSQL makes its databases.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
@@ -37,10 +39,16 @@ async fn deploy() -> Result<Duration> {
         Path::new(&format!("{OVERLAY}/secrets.yaml")).exists(),
         "there is no {OVERLAY}/secrets.yaml: nix run .#secrets -- staging writes it"
     );
+    remove_production().await?; // of a run that did not come to its end: the node has no room for all
     let start = Instant::now();
     apply_overlay().await?;
     all_ready().await?;
     Ok(start.elapsed())
+}
+
+/// Removes production if these tests have made it.
+pub async fn remove_production() -> Result<()> {
+    kubectl(&format!("delete namespace -l {OURS} --timeout=120s")).await.map(drop)
 }
 
 /// `kubectl apply -k kustomize/overlays/staging`.

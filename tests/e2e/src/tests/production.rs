@@ -17,10 +17,10 @@ use tokio::{process::Command, time::sleep};
 use super::{Test, rights, test};
 use crate::{
     Result,
-    cluster::{PortForward, apply, get, kubectl, until},
+    cluster::{PortForward, get, kubectl, until},
     generator::Report,
     load::{Kind, Load},
-    system::{self, SERVICES, all_ready_in, databases_in, pin, unique},
+    system::{self, OURS, SERVICES, all_ready_in, databases_in, pin, unique},
 };
 
 const OVERLAY: &str = "kustomize/overlays/production";
@@ -49,7 +49,15 @@ pub(super) fn tests() -> Vec<Test> {
 async fn deploy() -> Result<()> {
     system::deployed().await?;
     system::set_all_replicas(1).await?;
-    apply("apiVersion: v1\nkind: Namespace\nmetadata: {name: production}\n").await?;
+    if kubectl("get namespace production").await.is_err() {
+        kubectl("create namespace production").await?;
+        kubectl(&format!("label namespace production {OURS}=true")).await?;
+    }
+    let ours = kubectl(&format!("get namespaces -l {OURS} -o name")).await?;
+    ensure!(
+        ours.contains("namespace/production"),
+        "there is a production here that these tests did not make: they would overwrite it"
+    );
     for secret in ["postgres-admin", "orders-database", "inventory-database"] {
         if kubectl(&format!("get secret {secret} -n production")).await.is_err() {
             let password = password()?;
@@ -211,7 +219,8 @@ async fn restored() -> Result<String> {
     ensure!(!is_later, "the order {after}, placed after the backup, is there: nothing was lost");
     let counts = lawful().await?;
     let has = orders().await?;
-    kubectl("delete namespace production --timeout=120s").await?;
+    system::remove_production().await?;
+    system::apply_overlay().await?; // staging's autoscalers are free again
     Ok(format!(
         "backup in {:.1} s, {had} orders before the loss, {has} afterwards ({counts:?}), {:.0} s from an empty volume to an order placed",
         backup.as_secs_f64(),

@@ -36,12 +36,18 @@ async fn trace() -> Result<String> {
     system::deployed().await?;
     let folder = tempfile::Builder::new().prefix(".e2e-").tempdir_in("kustomize/overlays")?;
     fs::write(folder.path().join("kustomization.yaml"), KUSTOMIZATION)?;
-    kubectl(&format!("apply -k {}", folder.path().display())).await?;
-    system::all_ready().await?;
-    let outcome = traced().await;
+    let outcome = async {
+        kubectl(&format!("apply -k {}", folder.path().display())).await?;
+        system::all_ready().await?;
+        traced().await
+    }
+    .await;
     system::apply_overlay().await?;
-    kubectl("delete deployment,service,poddisruptionbudget otel-collector -n staging").await?;
-    kubectl("delete networkpolicy otel-collector tracing tracing-metrics -n staging").await?;
+    let collector = "deployment,service,poddisruptionbudget,serviceaccount -l app.kubernetes.io/name=otel-collector";
+    kubectl(&format!("delete {collector} -n staging")).await?;
+    kubectl("delete serviceaccount otel-collector-sa -n staging --ignore-not-found").await?;
+    let policies = "otel-collector tracing tracing-metrics";
+    kubectl(&format!("delete networkpolicy {policies} -n staging --ignore-not-found")).await?;
     system::all_ready().await?;
     outcome
 }
