@@ -1,37 +1,22 @@
 #!/bin/sh
 # Dumps both databases, as they were at one instant, into $BACKUPS/TIME, and keeps the newest $KEEP of these folders.
-# $PASSWORDS holds the password of each role, which has the name of its database.
 set -eu
 umask 077
-fail() { echo "backup: $1" >&2; exit 1; }
+. "$(dirname "$0")/sessions.sh"
 
-pipes=$(mktemp -d)
 target=$BACKUPS/$(date -u +%Y%m%dT%H%M%SZ)
 mkdir "$target.partial"
-trap '' PIPE # a session that has ended is an error, which ends this script in order
 trap 'rm -rf "$pipes" "$target.partial"' EXIT
 # What a run that was cut off has left: no run takes as long as that.
 find "$BACKUPS" -maxdepth 1 -name '*.partial' -mmin +120 -exec rm -rf {} +
 
-# Runs a program on a database as the role that owns it.
-on() { # DATABASE PROGRAM ARGUMENTS...
-    database=$1 program=$2
-    shift 2
-    PGPASSWORD=$(cat "$PASSWORDS/$database") "$program" --no-password --username="$database" --dbname="$database" "$@"
-}
-
-# A session that does what is written to NAME.in, until that is closed: by the end of this script at the latest.
-session() { # NAME DATABASE
-    mkfifo "$pipes/$1.in" "$pipes/$1.out"
-    on "$2" psql -qXAt -v ON_ERROR_STOP=1 <"$pipes/$1.in" >"$pipes/$1.out" &
-}
 session hold orders
 exec 3>"$pipes/hold.in" 4<"$pipes/hold.out"
 session orders orders
 exec 5>"$pipes/orders.in" 6<"$pipes/orders.out"
 session inventory inventory
 exec 7>"$pipes/inventory.in" 8<"$pipes/inventory.out"
-# All three are there before anybody has to wait for them.
+# Both are there before anybody has to wait for them.
 echo "SELECT 1;" >&5
 echo "SELECT 1;" >&7
 read -r _ <&6 || fail "no session on orders"

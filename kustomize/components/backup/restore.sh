@@ -2,11 +2,9 @@
 # Puts both databases back to a backup: the newest, or the one whose name $BACKUP has. Waits up to $PATIENCE seconds (60)
 # for the services to be gone.
 set -eu
-outcome="both databases are as they were before"
-fail() { echo "restore: $1" >&2; exit 1; }
+. "$(dirname "$0")/sessions.sh"
 
-pipes=$(mktemp -d)
-trap '' PIPE # a session that has ended is an error, which ends this script in order
+outcome="both databases are as they were before"
 trap 'rm -rf "$pipes"; echo "restore: $outcome" >&2' EXIT
 
 set -- "$BACKUPS"/*Z
@@ -19,19 +17,13 @@ for database in orders inventory; do
     pg_restore --file=/dev/null "$source/$database" || fail "$source/$database is not whole"
 done
 
-# A session of a database as the role that owns it.
-on() { # DATABASE ARGUMENTS...
-    database=$1
-    shift
-    PGPASSWORD=$(cat "$PASSWORDS/$database") psql -qXAt -v ON_ERROR_STOP=1 --no-password --username="$database" --dbname="$database" "$@"
-}
-
 # An order in the middle of being placed would go on in the database that is not yet as it was.
 others="SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid();"
 for database in orders inventory; do
     seconds=0
     while :; do
-        count=$(on "$database" -c "$others") || fail "the database $database is not reached"
+        # shellcheck disable=SC2086 # a list of words
+        count=$(on "$database" $psql -c "$others") || fail "the database $database is not reached"
         [ "$count" != 0 ] || break
         [ "$seconds" -lt "${PATIENCE:-60}" ] ||
             fail "$count sessions use the database $database: scale the services orders and inventory to 0, and start this again"
@@ -41,13 +33,9 @@ for database in orders inventory; do
 done
 
 # A transaction on each, and the end of both when both are as in the backup.
-session() { # DATABASE
-    mkfifo "$pipes/$1.in" "$pipes/$1.out"
-    on "$1" <"$pipes/$1.in" >"$pipes/$1.out" &
-}
-session orders
+session orders orders
 exec 3>"$pipes/orders.in" 4<"$pipes/orders.out"
-session inventory
+session inventory inventory
 exec 5>"$pipes/inventory.in" 6<"$pipes/inventory.out"
 # Also what came after the backup goes, as a table of a later version: the service that has it makes it again.
 replace() { # DATABASE

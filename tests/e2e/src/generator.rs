@@ -36,7 +36,7 @@ pub const BEGUN: &str = "the target takes connections";
 /// How long that may take.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
 /// What is read and ordered.
-const SKU: &str = "BOLT-M8";
+pub const SKU: &str = "BOLT-M8";
 /// After this a request has failed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -28,6 +29,11 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 
 static DEPLOYED: OnceCell<Duration> = OnceCell::const_new();
 
+/// A page of docs/.
+pub fn page(name: &str) -> Result<String> {
+    fs::read_to_string(Path::new("docs").join(name)).context("run this in the checkout")
+}
+
 /// Deploys staging if no test did yet; gives how long it took until everything was ready.
 pub async fn deployed() -> Result<Duration> {
     DEPLOYED.get_or_try_init(deploy).await.copied()
@@ -44,6 +50,12 @@ async fn deploy() -> Result<Duration> {
     apply_overlay().await?;
     all_ready().await?;
     Ok(start.elapsed())
+}
+
+/// Waits until a service's newest revision has replaced the one before.
+pub async fn rolled_out(namespace: &str, service: &str) -> Result<()> {
+    let status = format!("rollout status deployment/{service} -n {namespace} --timeout=90s");
+    kubectl(&status).await.map(drop)
 }
 
 /// Removes production if these tests have made it.
@@ -211,6 +223,11 @@ pub async fn place(gateway: &str, key: &str, sku: &str, quantity: u32) -> Result
     let body = json!({"customer": key, "lines": [{"sku": sku, "quantity": quantity}]}).to_string();
     let headers = [("idempotency-key", key), ("content-type", "application/json")];
     http::send(Method::POST, &format!("{gateway}/api/v1/orders"), &headers, body).await
+}
+
+/// Was an order placed and confirmed?
+pub fn is_confirmed(reply: &http::Reply) -> bool {
+    reply.status == StatusCode::CREATED && reply.json()["status"] == "confirmed"
 }
 
 /// Has stock arrive.

@@ -54,8 +54,7 @@ async fn killed(victim: &'static str) -> Result<String> {
         .await?;
         until("an order is placed again", Duration::from_secs(60), async || {
             let reply = system::place(&gateway, &unique(), "BOLT-M8", 1).await?;
-            Ok((reply.status == StatusCode::CREATED && reply.json()["status"] == "confirmed")
-                .then_some(()))
+            Ok(system::is_confirmed(&reply).then_some(()))
         })
         .await?;
         recoveries.push(format!("{:.1} s", start.elapsed().as_secs_f64()));

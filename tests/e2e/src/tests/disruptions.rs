@@ -92,8 +92,7 @@ async fn replaced(
 /// Replaces a service's pods one after the other, as a new version would.
 async fn restart(service: &str) -> Result<()> {
     kubectl(&format!("rollout restart deployment/{service} -n staging")).await?;
-    let status = format!("rollout status deployment/{service} -n staging --timeout=90s");
-    kubectl(&status).await.map(drop)
+    system::rolled_out("staging", service).await
 }
 
 async fn restarted(service: &'static str) -> Result<String> {

@@ -1,7 +1,7 @@
 //! Who may reach whom: docs/connectivity.md against what connections tell, from a pod with each part's labels, to each
 //! part's own pod. The tests/policy of the manifests holds the same table against the policies' text.
 
-use std::{collections::BTreeSet, env, fs, time::Duration};
+use std::{collections::BTreeSet, env, time::Duration};
 
 use anyhow::{Context, ensure};
 use manifest_tests::table::rows_of;
@@ -74,7 +74,7 @@ fn tried() -> usize {
 
 /// What the page lists between these parts.
 fn documented() -> Result<BTreeSet<Way>> {
-    let page = fs::read_to_string("docs/connectivity.md").context("run this in the checkout")?;
+    let page = system::page("connectivity.md")?;
     let is_here = |name: &str| PARTS.iter().any(|(part, _)| *part == name);
     let mut ways = BTreeSet::new();
     for row in rows_of(&page, &["with", "from", "to", "ports", "for"]) {

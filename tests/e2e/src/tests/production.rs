@@ -2,7 +2,7 @@
 //! the backup restored.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Read,
     process::Stdio,
     time::{Duration, Instant},
@@ -10,15 +10,15 @@ use std::{
 
 use anyhow::{Context, ensure};
 use hyper::{Method, StatusCode};
-use local_stack::{http, laws::Counts};
+use local_stack::{crash::settle, http, laws::Counts};
 use serde_json::json;
 use tokio::{process::Command, time::sleep};
 
 use super::{Test, rights, test};
 use crate::{
     Result,
-    cluster::{PortForward, get, kubectl, until},
-    generator::Report,
+    cluster::{PortForward, get, kubectl},
+    generator::{Report, SKU},
     load::{Kind, Load},
     system::{self, OURS, SERVICES, all_ready_in, databases_in, pin, unique},
 };
@@ -28,8 +28,6 @@ const OVERLAY: &str = "kustomize/overlays/production";
 /// the same images by both tags once they are pushed to 127.0.0.1:5000/stockyard, the second time with TAG=0.1.1.
 const REGISTRY: &str = "registry.example.com/stockyard";
 const NEXT: &str = "0.1.1";
-/// What the load orders.
-const SKU: &str = "BOLT-M8";
 /// A light load: the node has two environments.
 const LIGHT: [Kind; 2] = [
     Kind { new_connections: false, rate: 80, orders_every: 4 },
@@ -114,10 +112,7 @@ async fn upgraded() -> Result<String> {
     .await?;
     all_ready_in("production").await?;
     sleep(Duration::from_secs(3)).await;
-    let reports = load.stop().await?;
-    let failed: u64 = reports.iter().map(Report::failures).sum();
-    ensure!(failed == 0, "{failed} requests failed: {reports:?}");
-    let placed: u64 = reports.iter().map(|report| report.orders).sum();
+    let placed = placed_without_failure(load).await?;
     let counts = lawful().await?;
     let kept = orders().await? - before;
     ensure!(kept == placed, "{placed} orders were placed, and {kept} are there");
@@ -131,13 +126,20 @@ async fn upgraded() -> Result<String> {
     ))
 }
 
+/// Stops a load of which no request may have failed; gives how many orders it placed.
+async fn placed_without_failure(load: Load) -> Result<u64> {
+    let reports = load.stop().await?;
+    let failed: u64 = reports.iter().map(Report::failures).sum();
+    ensure!(failed == 0, "{failed} requests failed: {reports:?}");
+    Ok(reports.iter().map(|report| report.orders).sum())
+}
+
 /// Changes one service after the other, each once the one before is whole again.
 async fn rolled(change: impl AsyncFn(&str) -> Result<String>) -> Result<Duration> {
     let start = Instant::now();
     for service in SERVICES {
         change(service).await?;
-        let status = format!("rollout status deployment/{service} -n production --timeout=90s");
-        kubectl(&status).await?;
+        system::rolled_out("production", service).await?;
     }
     Ok(start.elapsed())
 }
@@ -169,21 +171,14 @@ async fn orders() -> Result<u64> {
 /// Waits until nothing is under way; then the law must hold.
 async fn lawful() -> Result<Counts> {
     let (databases, _forward) = databases_in("production").await?;
-    until("nothing is under way", Duration::from_secs(90), async || {
-        Ok(databases.at_rest().await?.then_some(()))
-    })
-    .await?;
-    let (breaches, counts) = databases.breaches().await?;
-    ensure!(breaches.is_empty(), "the law is broken: {breaches:?}");
-    Ok(counts)
+    settle(&gateway().await?.url(), &databases, &[]).await
 }
 
 /// An order that was confirmed.
 async fn confirmed() -> Result<String> {
     let forward = gateway().await?;
     let reply = system::place(&forward.url(), &unique(), SKU, 1).await?;
-    let is_confirmed = reply.status == StatusCode::CREATED && reply.json()["status"] == "confirmed";
-    ensure!(is_confirmed, "{} {}", reply.status, reply.text());
+    ensure!(system::is_confirmed(&reply), "{} {}", reply.status, reply.text());
     reply.json()["id"].as_str().map(str::to_owned).context("an order has an id")
 }
 
@@ -198,9 +193,7 @@ async fn restored() -> Result<String> {
     commands("## Make one now").await?;
     let backup = start.elapsed();
     let after = confirmed().await?;
-    let reports = load.stop().await?;
-    let failed: u64 = reports.iter().map(Report::failures).sum();
-    ensure!(failed == 0, "{failed} requests failed while the backup was taken: {reports:?}");
+    placed_without_failure(load).await?;
     let had = orders().await?;
 
     let lost = get("pvc data-postgres-0 -n production").await?;
@@ -243,7 +236,7 @@ async fn has(order: &str) -> Result<bool> {
 
 /// Runs the commands of docs/backup.md below a heading as they stand there.
 async fn commands(heading: &str) -> Result<()> {
-    let page = fs::read_to_string("docs/backup.md").context("run this in the checkout")?;
+    let page = system::page("backup.md")?;
     let block = page
         .split_once(&format!("{heading}\n"))
         .and_then(|(_, rest)| rest.split_once("```sh\n"))

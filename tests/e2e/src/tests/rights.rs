@@ -1,8 +1,8 @@
 //! Who may do what: docs/rbac.md against what the API server says to each account, and what it refuses to everyone.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use manifest_tests::table::rows_of;
 
 use super::{Test, test};
@@ -68,7 +68,7 @@ async fn faults_of(account: &str, environment: &str, identity: &str) -> Result<V
 
 /// What the page says, with nothing applied to the cluster beside the overlay.
 fn documented(account: &str, environment: &str) -> Result<Rights> {
-    let page = fs::read_to_string("docs/rbac.md").context("run this in the checkout")?;
+    let page = system::page("rbac.md")?;
     let is_service = account.ends_with("-sa") || account == "default";
     let mut rights = Rights::new();
     for row in rows_of(&page, &["who", "where", "with", "verbs", "resources"]) {
@@ -178,7 +178,7 @@ spec:
         let refusal = match apply(&manifest).await {
             Ok(_) => {
                 kubectl("delete pod e2e-beyond -n staging --grace-period=0 --force").await?;
-                anyhow::bail!("{pod} {container}: it was accepted")
+                bail!("{pod} {container}: it was accepted")
             }
             Err(error) => format!("{error:#}"),
         };

@@ -43,7 +43,8 @@ async fn trace() -> Result<String> {
     }
     .await;
     system::apply_overlay().await?;
-    let collector = "deployment,service,poddisruptionbudget,serviceaccount -l app.kubernetes.io/name=otel-collector";
+    let collector =
+        "deployment,service,poddisruptionbudget -l app.kubernetes.io/name=otel-collector";
     kubectl(&format!("delete {collector} -n staging")).await?;
     kubectl("delete serviceaccount otel-collector-sa -n staging --ignore-not-found").await?;
     let policies = "otel-collector tracing tracing-metrics";
