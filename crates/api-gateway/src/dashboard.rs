@@ -5,13 +5,13 @@ pub mod forms;
 mod parts;
 mod tables;
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use hyper::{
     StatusCode,
     header::{
         CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, VARY,
-        X_CONTENT_TYPE_OPTIONS,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde_json::Value;
@@ -20,12 +20,17 @@ use service_kit::{Response, body};
 use self::forms::Outcome;
 use crate::{
     html::{entries, money, number, string},
+    keys::{Key, May},
     measured::Measured,
     topology::Part,
 };
 
 /// Nothing but our own files is loaded, nothing frames us, forms go to us alone.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// What every page begins with.
+const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Stockyard: Gateway Dashboard</title>\
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+    <link rel=\"stylesheet\" href=\"/assets/style.css\">";
 /// Seconds between two reloads of the page where no script runs.
 const REFRESH: u32 = 15;
 
@@ -44,6 +49,8 @@ pub struct View {
     pub has_prometheus: bool,
     /// What became of a form that was just sent.
     pub outcome: Option<Outcome>,
+    /// The key of who has signed in.
+    pub session: Option<Arc<Key>>,
     /// Seconds since the Unix epoch.
     pub now: u64,
 }
@@ -51,13 +58,7 @@ pub struct View {
 impl View {
     /// The page for a browser.
     pub fn html(&self) -> Response {
-        let mut response =
-            page(body::text(StatusCode::OK, "text/html; charset=utf-8", self.page()));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-        // Forms tell where they come from by it; other sites learn nothing.
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-        response
+        html(StatusCode::OK, self.page())
     }
 
     /// The same for a terminal.
@@ -97,29 +98,26 @@ impl View {
 
     /// Sections with an id and `data-live` are renewed by live.js; the form is not, somebody may be filling it in.
     fn page(&self) -> String {
-        let outcome = self.outcome.map_or_else(String::new, |outcome| {
-            format!("<p class=\"outcome\" role=\"status\">{}</p>", outcome.message())
-        });
+        let may_write = self.session.as_ref().is_some_and(|key| key.may(May::Write));
         let cards: String = self
             .parts
             .iter()
             .map(|part| parts::part(part, self.measured.as_ref(), self.now))
             .collect();
         format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Stockyard: Gateway Dashboard</title>\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-             <meta name=\"color-scheme\" content=\"light dark\">\
-             <noscript><meta http-equiv=\"refresh\" content=\"{REFRESH};url=/\"></noscript>\
-             <link rel=\"stylesheet\" href=\"/assets/style.css\"><script src=\"/assets/live.js\" defer></script></head>\
+            "{HEAD}<noscript><meta http-equiv=\"refresh\" content=\"{REFRESH};url=/\"></noscript>\
+             <script src=\"/assets/live.js\" defer></script></head>\
              <body><header><h1>Gateway Dashboard</h1><p>Stockyard. As JSON: <a href=\"/api/v1/topology\">topology</a>, \
              <a href=\"/api/v1/orders\">orders</a>, <a href=\"/api/v1/items\">items</a>, \
              <a href=\"/openapi.json\">OpenAPI</a>.</p><ul id=\"states\" data-live>{states}</ul></header><main>\n\
-             <section id=\"orders\"><h2>Orders</h2>{outcome}{form}<div id=\"latest\" data-live>{orders}</div></section>\n\
+             <section id=\"orders\"><h2>Orders</h2>{outcome}{session}{form}<div id=\"latest\" data-live>{orders}</div></section>\n\
              <section id=\"stock\" data-live><h2>Stock</h2>{items}</section>\n\
              <div id=\"parts\" class=\"parts\" data-live>{missing}{cards}</div></main></body></html>\n",
             states = self.parts.iter().map(parts::summary).collect::<String>(),
-            form = tables::place(self.items.as_ref()),
-            orders = tables::orders(self.orders.as_ref()),
+            outcome = told(self.outcome),
+            session = forms::session(self.session.as_ref().map(|key| key.name())),
+            form = if may_write { tables::place(self.items.as_ref()) } else { String::new() },
+            orders = tables::orders(self.orders.as_ref(), may_write),
             items = tables::items(self.items.as_ref()),
             missing = self.missing(),
         )
@@ -137,6 +135,35 @@ impl View {
             }
         }
     }
+}
+
+/// The page for a browser whose user may not look yet.
+pub fn sign_in(outcome: Option<Outcome>) -> Response {
+    let page = format!(
+        "{HEAD}</head><body><header><h1>Gateway Dashboard</h1></header><main><section id=\"orders\">{}{}</section></main></body></html>\n",
+        told(outcome),
+        forms::session(None),
+    );
+    let mut response = html(StatusCode::UNAUTHORIZED, page);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// What became of a form, for people.
+fn told(outcome: Option<Outcome>) -> String {
+    outcome.map_or_else(String::new, |outcome| {
+        format!("<p class=\"outcome\" role=\"status\">{}</p>", outcome.message())
+    })
+}
+
+/// A page of ours, with what it may load and tell.
+fn html(status: StatusCode, text: String) -> Response {
+    let mut response = page(body::text(status, "text/html; charset=utf-8", text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    // Forms tell where they come from by it; other sites learn nothing.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    response
 }
 
 /// What both forms have: neither is kept, and which one comes is the Accept header's choice.
@@ -176,6 +203,7 @@ mod tests {
             measured: None,
             has_prometheus: false,
             outcome: None,
+            session: None,
             now: 1_000_000,
         }
     }
@@ -195,6 +223,19 @@ mod tests {
             assert!(text.contains("orders does not answer"), "{text}");
             assert!(text.contains("EUR"), "{text}");
         }
+    }
+
+    #[test]
+    fn who_has_not_signed_in_is_shown_no_form_that_would_be_refused() {
+        let mut view = view("confirmed");
+        let page = view.page();
+        assert!(page.contains("action=\"/session\""), "{page}");
+        assert!(!page.contains("action=\"/demo/") && !page.contains("/session/end"), "{page}");
+        let keys = json!([{"name": "me", "sha256": "1".repeat(64), "may": "write", "requests_per_second": 1}]);
+        view.session = crate::keys::Keys::parse(&keys.to_string()).unwrap().named("me");
+        let page = view.page();
+        assert!(page.contains("action=\"/demo/orders\"") && page.contains("/cancel\""), "{page}");
+        assert!(page.contains("action=\"/session/end\""), "{page}");
     }
 
     #[test]

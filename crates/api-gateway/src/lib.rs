@@ -1,11 +1,14 @@
 //! api-gateway: the only way in. The dashboard, the API passed on to orders and inventory, and what the whole looks like.
 
+pub mod access;
 pub mod config;
 pub mod dashboard;
 pub mod html;
 pub mod inbound;
+pub mod keys;
 pub mod measured;
 pub mod routes;
+pub mod session;
 pub mod topology;
 pub mod upstream;
 
@@ -22,7 +25,7 @@ pub const IDENTITY: Identity = identity!(
 /// Starts what the gateway is made of.
 ///
 /// # Errors
-/// None today; the services share this shape.
+/// When a file with keys or tokens cannot be used.
 pub fn start(config: Config, kit: &Kit) -> Result<Gateway, StartError> {
-    Ok(Gateway::new(config, kit))
+    Ok(Gateway::new(config, kit)?)
 }

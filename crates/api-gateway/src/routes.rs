@@ -5,21 +5,27 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use futures_util::future::{join3, join4};
 use hyper::{
     Method, StatusCode,
     header::{ACCEPT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::json;
-use service_kit::{App, Kit, Problem, Request, Response, body, client::Client, input::segments};
+use service_kit::{
+    App, BoxError, Kit, Problem, Request, Response, body, client::Client, input::segments,
+    watched::Watched, workload,
+};
 use uuid::Uuid;
 
 use crate::{
+    access::{self, Access},
     config::Config,
     dashboard::{
-        View,
+        self, View,
         forms::{self, Outcome, Placement},
     },
+    keys::May,
     measured::Measured,
     topology::{self, Part},
     upstream::Upstream,
@@ -35,6 +41,7 @@ const FORM_BYTES: usize = 1024;
 pub struct Gateway {
     orders: Upstream,
     inventory: Upstream,
+    access: Access,
     config: Config,
     /// Asks what the dashboard and the topology show; a part that hangs may not hold them up.
     probes: Client,
@@ -54,6 +61,10 @@ pub enum Route {
     DemoPlace,
     /// `POST /demo/orders/{id}/cancel`: the dashboard's form.
     DemoCancel,
+    /// `POST /session`: the dashboard's form.
+    SignIn,
+    /// `POST /session/end`: the dashboard's form.
+    SignOut,
     /// `GET /openapi.json`.
     OpenApi,
     /// `GET /api/v1/topology`.
@@ -66,24 +77,32 @@ pub enum Route {
 
 impl Gateway {
     /// The gateway before these services.
-    pub fn new(config: Config, kit: &Kit) -> Self {
+    ///
+    /// # Errors
+    /// When a file with keys or tokens cannot be used.
+    pub fn new(config: Config, kit: &Kit) -> Result<Self, BoxError> {
         // A service that reads a body to its end must have time left to answer.
         let body_within = kit.config.body_timeout.min(PASS_WITHIN / 2);
-        let upstream = |name, base: &hyper::Uri| {
-            let client = Client::new(name, PASS_WITHIN, &kit.metrics);
-            Upstream::new(name, base.clone(), client, body_within)
+        let upstream = |name, base: &hyper::Uri, token: Option<Watched<_>>| {
+            let client = Client::new(name, PASS_WITHIN, &kit.metrics).with_token(token.clone());
+            let probe = Client::unguarded(topology::WITHIN).with_token(token);
+            Upstream::new(name, base.clone(), client, probe, body_within)
         };
-        Self {
-            orders: upstream("orders", &config.orders),
-            inventory: upstream("inventory", &config.inventory),
+        let orders = workload::token("ORDERS_TOKEN_FILE", &config.orders_token, kit)?;
+        let inventory = workload::token("INVENTORY_TOKEN_FILE", &config.inventory_token, kit)?;
+        Ok(Self {
+            orders: upstream("orders", &config.orders, orders),
+            inventory: upstream("inventory", &config.inventory, inventory),
+            access: Access::start(&config, kit)?,
             config,
             probes: Client::unguarded(topology::WITHIN),
             kit: kit.clone(),
-        }
+        })
     }
 
     async fn parts(&self) -> Vec<Part> {
-        let Config { orders, inventory, orders_admin, inventory_admin, prometheus } = &self.config;
+        let Config { orders, inventory, orders_admin, inventory_admin, prometheus, .. } =
+            &self.config;
         let (orders, inventory, prometheus) = join3(
             topology::service(&self.probes, "orders", orders, orders_admin.as_ref()),
             topology::service(&self.probes, "inventory", inventory, inventory_admin.as_ref()),
@@ -105,10 +124,7 @@ impl Gateway {
 
     /// Places the order of the dashboard's form, and shows the page again.
     async fn demo_place(&self, request: Request) -> Result<Response, Problem> {
-        forms::check_same_origin(request.headers())?;
-        forms::check_is_form(request.headers())?;
-        let bytes = body::read(request, FORM_BYTES, self.kit.config.body_timeout).await?;
-        let placement = Placement::parse(&bytes)?;
+        let placement = Placement::parse(&self.form(request).await?)?;
         let (key, order) = (placement.key.to_string(), placement.order());
         let status = self.orders.post("v1/orders", &key, &order).await?;
         Ok(forms::back(Outcome::of(status, Outcome::Placed)))
@@ -116,30 +132,49 @@ impl Gateway {
 
     /// Cancels the order of the dashboard's button, and shows the page again.
     async fn demo_cancel(&self, request: &Request) -> Result<Response, Problem> {
-        forms::check_same_origin(request.headers())?;
         let path = request.uri().path().trim_start_matches("/demo/");
         let status = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
         Ok(forms::back(Outcome::of(status, Outcome::Cancelled)))
     }
 
-    async fn dashboard(&self, request: &Request) -> Response {
+    /// Begins a session with the key of the dashboard's form.
+    async fn sign_in(&self, request: Request) -> Result<Response, Problem> {
+        let headers = request.headers().clone();
+        let key = forms::sign_in(&self.form(request).await?)?;
+        Ok(match self.access.sign_in(&headers, &key)? {
+            Some(cookie) => forms::back_with(Outcome::SignedIn, &cookie),
+            None => forms::back(Outcome::RefusedKey),
+        })
+    }
+
+    /// A form's body.
+    async fn form(&self, request: Request) -> Result<Bytes, Problem> {
+        forms::check_is_form(request.headers())?;
+        body::read(request, FORM_BYTES, self.kit.config.body_timeout).await
+    }
+
+    async fn dashboard(&self, request: &Request) -> Result<Response, Problem> {
+        let headers = request.headers();
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+        let as_html = accept.is_some_and(|accept| accept.contains("text/html"));
+        let outcome = Outcome::from_query(request.uri().query());
+        let session = match self.access.admit_look(headers) {
+            Err(refused) if as_html && refused.status() == StatusCode::UNAUTHORIZED => {
+                return Ok(dashboard::sign_in(outcome));
+            }
+            session => session?,
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let (parts, orders, items, measured) = join4(
             Box::pin(self.parts()),
-            self.orders.json(&self.probes, "v1/orders?page_size=10"),
-            self.inventory.json(&self.probes, "v1/items?page_size=50"),
+            self.orders.json("v1/orders?page_size=10"),
+            self.inventory.json("v1/items?page_size=50"),
             Box::pin(self.measured(now)),
         )
         .await;
-        let outcome = Outcome::from_query(request.uri().query());
         let has_prometheus = self.config.prometheus.is_some();
-        let view = View { parts, orders, items, measured, has_prometheus, outcome, now };
-        let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-        if accept.is_some_and(|accept| accept.contains("text/html")) {
-            view.html()
-        } else {
-            view.text()
-        }
+        let view = View { parts, orders, items, measured, has_prometheus, outcome, session, now };
+        Ok(if as_html { view.html() } else { view.text() })
     }
 }
 
@@ -150,10 +185,26 @@ impl App for Gateway {
         route(method, path)
     }
 
+    async fn admit(&self, route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        match route {
+            Some(Route::Orders | Route::Items | Route::Topology) => {
+                self.access.admit(headers, May::needed_for(request.method()))
+            }
+            Some(Route::DemoPlace | Route::DemoCancel) => {
+                forms::check_same_origin(headers)?;
+                self.access.admit_session(headers)
+            }
+            Some(Route::SignIn | Route::SignOut) => forms::check_same_origin(headers),
+            // The dashboard shows who may not look how to sign in.
+            Some(Route::Dashboard | Route::Style | Route::Script | Route::OpenApi) | None => Ok(()),
+        }
+    }
+
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
             // Boxed: it asks eight things at once, and every request would carry the room for that.
-            Route::Dashboard => Ok(Box::pin(self.dashboard(&request)).await),
+            Route::Dashboard => Box::pin(self.dashboard(&request)).await,
             Route::Style => {
                 Ok(asset("text/css; charset=utf-8", include_str!("../assets/style.css")))
             }
@@ -162,6 +213,11 @@ impl App for Gateway {
             }
             Route::DemoPlace => self.demo_place(request).await,
             Route::DemoCancel => self.demo_cancel(&request).await,
+            Route::SignIn => self.sign_in(request).await,
+            Route::SignOut => {
+                let cookie = access::sign_out(request.headers());
+                Ok(forms::back_with(Outcome::SignedOut, &cookie))
+            }
             Route::OpenApi => Ok(asset("application/json", include_str!("../assets/openapi.json"))),
             Route::Topology => {
                 let parts = Box::pin(self.parts()).await;
@@ -195,6 +251,8 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
         ["demo", "orders", id, "cancel"] if id.parse::<Uuid>().is_ok() => {
             (POST, "POST", Route::DemoCancel, "/demo/orders/{id}/cancel")
         }
+        ["session"] => (POST, "POST", Route::SignIn, "/session"),
+        ["session", "end"] => (POST, "POST", Route::SignOut, "/session/end"),
         ["openapi.json"] => (GET, "GET, HEAD", Route::OpenApi, "/openapi.json"),
         ["api", "v1", "topology"] => (GET, "GET, HEAD", Route::Topology, "/api/v1/topology"),
         ["api", "v1", "orders"] => (GET_POST, "GET, HEAD, POST", Route::Orders, "/api/v1/orders"),

@@ -44,6 +44,7 @@ pub fn own(kit: &Kit) -> Part {
         "revision": IDENTITY.revision,
         "environment": kit.config.environment,
         "image_digest": kit.config.image_digest,
+        "identity": kit.config.identity.name(),
         "faults": kit.faults.shown(),
     });
     Part {

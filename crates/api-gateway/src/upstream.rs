@@ -36,13 +36,21 @@ pub struct Upstream {
     name: &'static str,
     base: Uri,
     client: Client,
+    /// For what the dashboard shows: whoever hangs may not hold it up.
+    probe: Client,
     body_within: Duration,
 }
 
 impl Upstream {
     /// The service `name` at this address; a request's body may take `body_within`.
-    pub fn new(name: &'static str, base: Uri, client: Client, body_within: Duration) -> Self {
-        Self { name, base, client, body_within }
+    pub fn new(
+        name: &'static str,
+        base: Uri,
+        client: Client,
+        probe: Client,
+        body_within: Duration,
+    ) -> Self {
+        Self { name, base, client, probe, body_within }
     }
 
     /// Passes a request to `/api/v1/...` on as `/v1/...`.
@@ -56,9 +64,21 @@ impl Upstream {
                 Some(problem) => problem,
                 None => error.into_problem(self.name),
             })?;
+        self.check_let_in(response.status())?;
         strip(response.headers_mut());
         rewrite_location(response.headers_mut());
         Ok(response)
+    }
+
+    /// 502 when the service does not take this gateway's token: that is no fault of the client, whose key was good.
+    fn check_let_in(&self, status: StatusCode) -> Result<(), Problem> {
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Ok(());
+        }
+        let title = "A service does not take the gateway's token";
+        Err(Problem::new(StatusCode::BAD_GATEWAY, "upstream-refused", title)
+            .detail(format!("{} does not let this gateway in", self.name))
+            .source(format!("{} answered {status} to this gateway's own token", self.name)))
     }
 
     /// Sends a request of the gateway's own; it must be safe to repeat. The status of the answer.
@@ -69,15 +89,17 @@ impl Upstream {
             .body(json_body(body))
             .map_err(Problem::internal)?;
         let answer = self.client.send(request).await;
-        Ok(answer.map_err(|error| error.into_problem(self.name))?.status())
+        let status = answer.map_err(|error| error.into_problem(self.name))?.status();
+        self.check_let_in(status)?;
+        Ok(status)
     }
 
     /// A GET whose JSON the dashboard shows; none unless it succeeds.
-    pub async fn json(&self, client: &Client, path: &str) -> Option<Value> {
+    pub async fn json(&self, path: &str) -> Option<Value> {
         let request = hyper::Request::get(format!("{}{path}", self.base))
             .body(http_body_util::Full::default())
             .ok()?;
-        let response = client.send(request).await.ok()?;
+        let response = self.probe.send(request).await.ok()?;
         response.status().is_success().then(|| serde_json::from_slice(response.body()).ok())?
     }
 }
@@ -93,6 +115,9 @@ fn outward(head: &mut Parts, base: &Uri) -> Result<(), Problem> {
         head.method = Method::GET; // our server leaves the body out
     }
     strip(&mut head.headers);
+    // What lets somebody in here is nobody else's to see; the client tells who we are.
+    head.headers.remove(header::AUTHORIZATION);
+    head.headers.remove(header::COOKIE);
     // An ingress before us knows better; its headers stand.
     if let Some(host) = head.headers.remove(header::HOST) {
         head.headers.entry("x-forwarded-host").or_insert(host);
@@ -177,6 +202,16 @@ mod tests {
         assert_eq!(of("x-forwarded-proto"), ["https"]);
         assert_eq!(of("x-forwarded-host"), ["gateway"]);
         assert!(of("host").is_empty());
+    }
+
+    #[test]
+    fn no_service_sees_what_lets_somebody_in_here() {
+        let headers =
+            [("authorization", "Bearer key"), ("cookie", "stockyard_session=x"), ("x", "1")];
+        let mut head = head(Method::GET, "/api/v1/items", &headers);
+        outward(&mut head, &Uri::from_static("http://inventory")).unwrap();
+        let names: Vec<_> = head.headers.keys().collect();
+        assert_eq!(names, ["x", "x-forwarded-proto"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod routes;
 pub mod store;
 pub mod worker;
 
-use service_kit::{Identity, Kit, StartError, identity};
+use service_kit::{Identity, Kit, StartError, identity, workload::Verifier};
 
 pub use self::{config::Config, routes::Inventory};
 
@@ -19,9 +19,9 @@ pub const IDENTITY: Identity =
 /// Starts what inventory is made of.
 ///
 /// # Errors
-/// When the database's settings cannot be used.
+/// When the database's settings cannot be used, or what the cluster gives for identity is missing.
 pub fn start(config: Config, kit: &Kit) -> Result<Inventory, StartError> {
-    let Config { database, demo_catalogue, sweep_interval } = config;
+    let Config { database, callers, demo_catalogue, sweep_interval } = config;
     let store = store::Store::connect(&database, kit)?;
     if demo_catalogue {
         kit.tasks.spawn(catalogue::load(
@@ -33,5 +33,6 @@ pub fn start(config: Config, kit: &Kit) -> Result<Inventory, StartError> {
     kit.tasks.spawn(worker::sweep(store.clone(), sweep_interval, kit.shutdown.clone()));
     let registry = kit.metrics.registry.clone();
     kit.tasks.spawn(worker::measure(store.clone(), registry, kit.shutdown.clone()));
-    Ok(Inventory::new(store, kit))
+    let callers = Verifier::start(IDENTITY.name, callers, kit)?;
+    Ok(Inventory::new(store, callers, kit))
 }

@@ -9,6 +9,7 @@ use service_kit::{
     App, Kit, Problem, Request, Response, body,
     input::{Page, idempotency_key, is_identifier, segments},
     metrics::register,
+    workload::Verifier,
 };
 use uuid::Uuid;
 
@@ -25,6 +26,7 @@ const BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Inventory {
     store: Store,
+    callers: Verifier,
     body_timeout: Duration,
     /// `inventory_reservations_total{outcome}`: moves of reservations.
     reservations: IntCounterVec,
@@ -53,11 +55,12 @@ pub enum Route {
 
 impl Inventory {
     /// The service over its store.
-    pub fn new(store: Store, kit: &Kit) -> Self {
+    pub fn new(store: Store, callers: Verifier, kit: &Kit) -> Self {
         let opts = Opts::new("inventory_reservations_total", "Moves of reservations by outcome");
         let reservations = IntCounterVec::new(opts, &["outcome"]).expect("the options are valid");
         Self {
             store,
+            callers,
             body_timeout: kit.config.body_timeout,
             reservations: register(&kit.metrics.registry, reservations),
         }
@@ -121,6 +124,10 @@ impl App for Inventory {
         route(method, path)
     }
 
+    async fn admit(&self, route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+        self.callers.admit(request.headers(), callers(route)).await
+    }
+
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
             Route::List => self.list(&request).await,
@@ -137,6 +144,17 @@ impl App for Inventory {
             Route::Return(id) => {
                 self.moved("returned", self.store.put_back(id).await, StatusCode::OK)
             }
+        }
+    }
+}
+
+/// The service accounts that may call a route: stock is held for orders and for nobody else.
+fn callers(route: Option<&Route>) -> &'static [&'static str] {
+    match route {
+        None | Some(Route::List | Route::Get(_)) => &["gateway-sa", "orders-sa"],
+        Some(Route::Put(_) | Route::Receive(_)) => &["gateway-sa"],
+        Some(Route::Reserve(_) | Route::Confirm(_) | Route::Release(_) | Route::Return(_)) => {
+            &["orders-sa"]
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::Uri;
-use service_kit::{Env, config::DatabaseConfig};
+use service_kit::{Env, config::DatabaseConfig, workload};
 
 use crate::placing::DEADLINE;
 
@@ -14,6 +14,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `INVENTORY_URL`: where inventory answers.
     pub inventory: Uri,
+    /// `INVENTORY_TOKEN_FILE`: the token that tells inventory who calls.
+    pub inventory_token: String,
+    /// How callers are known.
+    pub callers: workload::Config,
     /// `ORDER_LEASE`: how long one who works on an order has it alone; longer than placing takes.
     pub lease: Duration,
     /// `RESUME_INTERVAL`: between two looks for unfinished orders.
@@ -28,6 +32,12 @@ impl Config {
         let config = Self {
             database: DatabaseConfig::read(env),
             inventory: env.uri_or("INVENTORY_URL", "http://inventory", "where inventory answers"),
+            inventory_token: env.string(
+                "INVENTORY_TOKEN_FILE",
+                "/var/run/secrets/stockyard/inventory",
+                "the token that tells inventory who calls",
+            ),
+            callers: workload::Config::read(env),
             lease: env.duration(
                 "ORDER_LEASE",
                 Duration::from_secs(15),

@@ -11,7 +11,12 @@ pub mod worker;
 
 use std::sync::Arc;
 
-use service_kit::{Identity, Kit, StartError, client::Client, identity};
+use service_kit::{
+    Identity, Kit, StartError,
+    client::Client,
+    identity,
+    workload::{self, Verifier},
+};
 
 pub use self::{config::Config, routes::Orders};
 
@@ -22,10 +27,11 @@ pub const IDENTITY: Identity =
 /// Starts what orders is made of.
 ///
 /// # Errors
-/// When the database's settings cannot be used.
+/// When the database's settings cannot be used, or what the cluster gives for identity is missing.
 pub fn start(config: Config, kit: &Kit) -> Result<Orders, StartError> {
     let store = store::Store::connect(&config.database, config.lease, kit)?;
-    let client = Client::new("inventory", inventory::RESPONSE, &kit.metrics);
+    let token = workload::token("INVENTORY_TOKEN_FILE", &config.inventory_token, kit)?;
+    let client = Client::new("inventory", inventory::RESPONSE, &kit.metrics).with_token(token);
     let inventory = inventory::Inventory::new(config.inventory, client);
     let placing = Arc::new(placing::Placing::new(store, inventory, kit));
     let shutdown = || kit.shutdown.clone();
@@ -33,5 +39,6 @@ pub fn start(config: Config, kit: &Kit) -> Result<Orders, StartError> {
     kit.tasks.spawn(worker::forget(Arc::clone(&placing), config.idempotency_ttl, shutdown()));
     let registry = kit.metrics.registry.clone();
     kit.tasks.spawn(worker::measure(Arc::clone(&placing), registry, shutdown()));
-    Ok(Orders::new(placing, kit))
+    let callers = Verifier::start(IDENTITY.name, config.callers, kit)?;
+    Ok(Orders::new(placing, callers, kit))
 }

@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
     input::{Page, idempotency_key, segments},
+    workload::Verifier,
 };
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ const BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Orders {
     placing: Arc<Placing>,
+    callers: Verifier,
     body_timeout: Duration,
 }
 
@@ -40,8 +42,8 @@ pub enum Route {
 
 impl Orders {
     /// The service over its parts.
-    pub fn new(placing: Arc<Placing>, kit: &Kit) -> Self {
-        Self { placing, body_timeout: kit.config.body_timeout }
+    pub fn new(placing: Arc<Placing>, callers: Verifier, kit: &Kit) -> Self {
+        Self { placing, callers, body_timeout: kit.config.body_timeout }
     }
 
     async fn place(&self, request: Request) -> Result<Response, Problem> {
@@ -65,6 +67,10 @@ impl App for Orders {
 
     fn route(&self, method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
         route(method, path)
+    }
+
+    async fn admit(&self, _route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+        self.callers.admit(request.headers(), &["gateway-sa"]).await
     }
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {

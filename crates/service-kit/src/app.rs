@@ -15,6 +15,14 @@ pub trait App: Send + Sync + 'static {
     /// problem 404 or 405.
     fn route(&self, method: &Method, path: &str) -> Result<(Self::Route, &'static str), Problem>;
 
+    /// Who may come in: asked of every request before anything is done for it, also where the path or the method is not
+    /// known (`route` is then none).
+    fn admit(
+        &self,
+        route: Option<&Self::Route>,
+        request: &Request,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
+
     /// Answers. Requests other than GET run to their end even when the client goes away.
     fn call(
         self: Arc<Self>,

@@ -8,7 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, StatusCode, body::Body as _};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Body as _,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -17,7 +21,9 @@ use tokio::time::{sleep, timeout};
 
 use self::guard::Guard;
 pub(crate) use self::guard::UpstreamMetrics;
-use crate::{Body, BoxError, Problem, body, deadline, metrics::Metrics, telemetry};
+use crate::{
+    Body, BoxError, Problem, body, deadline, metrics::Metrics, telemetry, watched::Watched,
+};
 
 /// To connect.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -36,6 +42,7 @@ pub struct Client {
     http: legacy::Client<HttpConnector, Body>,
     response: Duration,
     guard: Option<Arc<Guard>>,
+    token: Option<Watched<HeaderValue>>,
 }
 
 /// Why there is no answer.
@@ -116,7 +123,13 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_SIZE)
             .build(tcp);
-        Self { http, response, guard: None }
+        Self { http, response, guard: None, token: None }
+    }
+
+    /// The same client, which tells with this token who it is.
+    #[must_use]
+    pub fn with_token(self, token: Option<Watched<HeaderValue>>) -> Self {
+        Self { token, ..self }
     }
 
     /// Sends a request that is safe to repeat, and reads the whole answer.
@@ -182,6 +195,9 @@ impl Client {
     async fn exchange(&self, mut request: Request<Body>) -> Result<Response<Body>, ClientError> {
         telemetry::inject_trace(request.headers_mut());
         deadline::inject(request.headers_mut(), self.time_left());
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(&token.get()));
+        }
         match self.http.request(request).await {
             Ok(response) => Ok(response.map(|body| body.map_err(BoxError::from).boxed())),
             Err(error) if error.is_connect() => Err(ClientError::Connect(error)),

@@ -9,6 +9,7 @@ use tokio_postgres::config::SslMode;
 use tracing_subscriber::filter::Targets;
 
 pub use self::env::{ConfigError, Env, Setting};
+use crate::workload::Mode;
 
 /// The settings that all services have.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct KitConfig {
     pub image_digest: Option<String>,
     /// `FAULTS`: can faults be set on the admin listener? Never in production.
     pub faults: bool,
+    /// `IDENTITY`: do services prove to each other who they are? Always, in production.
+    pub identity: Mode,
 }
 
 impl KitConfig {
@@ -133,9 +136,17 @@ impl KitConfig {
                 false,
                 "can faults be set on the admin listener? Never in production",
             ),
+            identity: env.choice(
+                "IDENTITY",
+                &[Mode::Kubernetes, Mode::Off].map(|mode| (mode.name(), mode)),
+                "do services prove to each other who they are? off is for outside of a cluster, never for production",
+            ),
         };
         if config.faults && config.environment == "production" {
             env.fault("FAULTS=on is refused with ENVIRONMENT=production");
+        }
+        if config.identity == Mode::Off && config.environment == "production" {
+            env.fault("IDENTITY=off is refused with ENVIRONMENT=production");
         }
         config
     }
@@ -225,12 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn production_starts_without_faults_only() {
-        let with_faults = |environment| {
-            with(&[("FAULTS", "on"), ("ENVIRONMENT", environment)], KitConfig::read).1
-        };
-        assert_eq!(with_faults("staging"), Vec::<String>::new());
-        assert_eq!(with_faults("production"), ["FAULTS=on is refused with ENVIRONMENT=production"]);
+    fn production_starts_without_faults_and_with_identity_only() {
+        for (name, value) in [("FAULTS", "on"), ("IDENTITY", "off")] {
+            let faults = |environment| {
+                with(&[(name, value), ("ENVIRONMENT", environment)], KitConfig::read).1
+            };
+            assert_eq!(faults("staging"), Vec::<String>::new());
+            let refused = format!("{name}={value} is refused with ENVIRONMENT=production");
+            assert_eq!(faults("production"), [refused]);
+        }
+    }
+
+    #[test]
+    fn identity_is_not_turned_off_by_leaving_something_out_or_by_a_slip() {
+        assert_eq!(with(&[], KitConfig::read).0.identity, Mode::Kubernetes);
+        let (config, faults) = with(&[("IDENTITY", "Off")], KitConfig::read);
+        assert_eq!(faults, ["IDENTITY=Off is not kubernetes or off"]);
+        assert_eq!(config.identity, Mode::Kubernetes);
     }
 
     #[test]

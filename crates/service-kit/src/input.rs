@@ -1,11 +1,16 @@
-//! What requests bring: paths, keys, pages, and the faults of values, collected into one answer.
+//! What requests bring: paths, credentials, keys, pages, and the faults of values, collected into one answer.
 
 use std::str;
 
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, header::AUTHORIZATION};
 
 use crate::Problem;
 
+/// What the bearer scheme is called in `Authorization` (RFC 6750, 2.1).
+const BEARER: &str = "Bearer ";
+/// The longest credential that is looked at, in bytes: what is longer is refused before any work. A cluster's tokens
+/// have about one thousand.
+const MAX_CREDENTIAL: usize = 8 * 1024;
 /// The pages' default size.
 const PAGE_SIZE: i64 = 50;
 /// The pages' largest size; a larger wish gets this.
@@ -42,6 +47,18 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
         (1..=255).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
     let text = value.to_str().map_err(|_| missing())?;
     if valid { Ok(text.to_owned()) } else { Err(missing()) }
+}
+
+/// A request's bearer credential: none when there is no `Authorization`, more than one, another scheme, or too much.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    if value.len() > BEARER.len() + MAX_CREDENTIAL {
+        return None;
+    }
+    let (scheme, credential) = value.to_str().ok()?.split_at_checked(BEARER.len())?;
+    // Schemes are compared without case (RFC 9110, 11.1).
+    scheme.eq_ignore_ascii_case(BEARER).then_some(credential)
 }
 
 /// Which page of a list is asked for.
@@ -165,6 +182,23 @@ mod tests {
     }
 
     #[test]
+    fn a_credential_is_one_of_the_bearer_scheme_and_not_too_long() {
+        let with = |values: &[&str]| {
+            let headers: HeaderMap =
+                values.iter().map(|value| (AUTHORIZATION, value.parse().unwrap())).collect();
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(with(&["Bearer a.b.c"]).as_deref(), Some("a.b.c"));
+        assert_eq!(with(&["bearer x"]).as_deref(), Some("x"));
+        let long = format!("Bearer {}", "a".repeat(MAX_CREDENTIAL + 1));
+        for none in
+            [&[][..], &["Basic YTpi"], &["Bearer"], &["x"], &["Bearer a", "Bearer a"], &[&long]]
+        {
+            assert_eq!(with(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
     fn page_tokens_come_back_and_others_are_refused() {
         let page = Page { size: 2, after: None };
         let mut entries = vec!["a", "bé", "c"];
@@ -209,6 +243,12 @@ mod tests {
                 Ok(page) => prop_assert!((1..=MAX_PAGE_SIZE).contains(&page.size)),
                 Err(problem) => prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
             }
+        }
+
+        #[test]
+        fn any_authorization_is_a_credential_or_none(value in vec(any::<u8>(), 0..40)) {
+            let Ok(value) = hyper::header::HeaderValue::from_bytes(&value) else { return Ok(()) };
+            let _never_panics = bearer(&HeaderMap::from_iter([(AUTHORIZATION, value)]));
         }
 
         #[test]

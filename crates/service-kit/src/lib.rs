@@ -20,6 +20,9 @@ pub mod problem;
 pub mod run;
 pub mod server;
 pub mod telemetry;
+mod tls;
+pub mod watched;
+pub mod workload;
 
 pub use self::{
     app::App,

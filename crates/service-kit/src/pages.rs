@@ -8,6 +8,7 @@ use crate::{
     faults::Faults,
     health::{Heartbeat, Readiness},
     metrics::Metrics,
+    workload::Mode,
 };
 
 /// What the pages tell about.
@@ -19,6 +20,8 @@ pub struct Pages {
     pub environment: String,
     /// The image's digest, as far as the deployment told it.
     pub image_digest: Option<String>,
+    /// Do services prove to each other who they are?
+    pub identity_mode: Mode,
     /// Liveness.
     pub heartbeat: Heartbeat,
     /// Readiness.
@@ -97,6 +100,7 @@ impl Pages {
             "revision": revision,
             "environment": self.environment,
             "image_digest": self.image_digest,
+            "identity": self.identity_mode.name(),
             "faults": self.faults.shown(),
         });
         body::json(StatusCode::OK, &facts)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::{
     StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value, json};
 
@@ -77,6 +77,18 @@ impl Problem {
         self
     }
 
+    /// 401 with a challenge (RFC 6750, 3).
+    pub fn unauthenticated(challenge: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "It is not known who asks")
+            .detail(detail)
+            .header(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    }
+
+    /// 403: it is known who asks, and that does not suffice.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Who asks may not do that").detail(detail)
+    }
+
     /// 404.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing").detail(detail)
@@ -113,17 +125,23 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, slug, title).detail(detail)
     }
 
+    /// 429 that asks to come again after a time.
+    pub fn too_many_requests(detail: impl Into<String>, time: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "That is too often")
+            .detail(detail)
+            .header(RETRY_AFTER, whole_seconds(time))
+    }
+
     /// 503 with `Retry-After: 1`.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self::unavailable_for(detail, Duration::from_secs(1))
     }
 
-    /// 503 that asks to come again after a time, rounded up to seconds.
+    /// 503 that asks to come again after a time.
     pub fn unavailable_for(detail: impl Into<String>, time: Duration) -> Self {
-        let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service cannot answer now")
             .detail(detail)
-            .header(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+            .header(RETRY_AFTER, whole_seconds(time))
     }
 
     /// 504: the one who asked waits no longer.
@@ -175,6 +193,12 @@ impl Problem {
             .extend(self.0.headers.into_iter().map(|(name, value)| (Some(name), value)));
         response
     }
+}
+
+/// A time rounded up to seconds, and at least one.
+fn whole_seconds(time: Duration) -> HeaderValue {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    HeaderValue::from(seconds.max(1))
 }
 
 #[cfg(test)]

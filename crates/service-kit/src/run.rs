@@ -31,6 +31,7 @@ use crate::{
     pages::Pages,
     server::{Bound, Drain, Limits},
     telemetry,
+    workload::Mode,
 };
 
 /// Which service, version and source revision this is.
@@ -146,6 +147,7 @@ async fn serve<A: App>(
         identity,
         environment: config.environment.clone(),
         image_digest: config.image_digest.clone(),
+        identity_mode: config.identity,
         heartbeat: Heartbeat::new(config.health_stall),
         readiness: kit.readiness.clone(),
         metrics: kit.metrics.clone(),
@@ -160,6 +162,9 @@ async fn serve<A: App>(
         .map_err(|error| StartError::Bind(config.listen, error, "LISTEN"))?;
     let app = Arc::new(start(&kit)?);
     drop(listener_latch);
+    if config.identity == Mode::Off {
+        tracing::warn!("IDENTITY=off: services do not ask each other who they are");
+    }
     tracing::info!(
         service = identity.name,
         version = identity.version,
@@ -247,7 +252,7 @@ impl Signals {
     }
 }
 
-/// What happens to each request of the public listener, in order: probe, route, permit, span, handler, count, log.
+/// What happens to each request of the public listener, in order: probe, route, span, admission, permit, handler, count, log.
 struct Pipeline<A> {
     app: Arc<A>,
     pages: Pages,
@@ -283,9 +288,12 @@ impl<A: App> Pipeline<A> {
         );
         telemetry::continue_trace(&span, request.headers());
         let trace_id = telemetry::trace_id(&span);
-        let result = match routed {
+        let route = routed.as_ref().ok().map(|(route, _)| route);
+        // Before there is a permit: who waits to be known takes nobody's room.
+        let admitted = self.app.admit(route, &request).instrument(span.clone()).await;
+        let result = match admitted.and(routed) {
             Ok((route, _)) => {
-                self.admitted(route, template, request).instrument(span.clone()).await?
+                self.permitted(route, template, request).instrument(span.clone()).await?
             }
             Err(problem) => Err(problem),
         };
@@ -309,7 +317,7 @@ impl<A: App> Pipeline<A> {
     }
 
     /// The handler, if there is room for one more.
-    async fn admitted(
+    async fn permitted(
         self: &Arc<Self>,
         route: A::Route,
         template: &'static str,

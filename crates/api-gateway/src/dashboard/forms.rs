@@ -1,12 +1,14 @@
-//! The dashboard's forms: placing and cancelling, from our own page only.
+//! The dashboard's forms: signing in and out, placing and cancelling, from our own page only.
 
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, ORIGIN},
+    header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, ORIGIN, SET_COOKIE},
 };
 use serde_json::{Value, json};
 use service_kit::{Problem, Response, body, input::is_identifier};
 use uuid::Uuid;
+
+use crate::html::escape;
 
 /// The largest quantity, as orders has it.
 const MAX_QUANTITY: i64 = 1_000_000;
@@ -25,18 +27,7 @@ pub struct Placement {
 impl Placement {
     /// Reads a form's body: each field once, and no other.
     pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
-        let (mut key, mut sku, mut quantity) = (None, None, None);
-        for (name, value) in form_urlencoded::parse(bytes) {
-            let field = match name.as_ref() {
-                "key" => &mut key,
-                "sku" => &mut sku,
-                "quantity" => &mut quantity,
-                _ => return Err(Problem::bad_request("the form has key, sku and quantity")),
-            };
-            if field.replace(value.into_owned()).is_some() {
-                return Err(Problem::bad_request("a field of the form stands twice"));
-            }
-        }
+        let [key, sku, quantity] = fields(bytes, ["key", "sku", "quantity"])?;
         let key = key.and_then(|key| key.parse().ok());
         let quantity = quantity.and_then(|quantity| quantity.trim().parse().ok());
         match (key, sku, quantity) {
@@ -55,6 +46,27 @@ impl Placement {
     pub fn order(&self) -> Value {
         json!({"customer": "dashboard", "lines": [{"sku": self.sku, "quantity": self.quantity}]})
     }
+}
+
+/// The key that the form that signs in has.
+pub fn sign_in(bytes: &[u8]) -> Result<String, Problem> {
+    let [key] = fields(bytes, ["key"])?;
+    key.map(|key| key.trim().to_owned()).ok_or_else(|| Problem::bad_request("the form needs a key"))
+}
+
+/// A form's fields: each once at most, and no other.
+fn fields<const N: usize>(bytes: &[u8], names: [&str; N]) -> Result<[Option<String>; N], Problem> {
+    let mut values = [const { None }; N];
+    for (name, value) in form_urlencoded::parse(bytes) {
+        let place = names.iter().position(|known| *known == name);
+        let place = place.ok_or_else(|| {
+            Problem::bad_request(format!("the form has no other field than {}", names.join(", ")))
+        })?;
+        if values[place].replace(value.into_owned()).is_some() {
+            return Err(Problem::bad_request("a field of the form stands twice"));
+        }
+    }
+    Ok(values)
 }
 
 /// 403 unless the browser says that the form came from our own page: no other site may make a visitor order. A browser
@@ -93,6 +105,21 @@ pub fn check_is_form(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
+/// The form that signs in, or out whom it names.
+pub(super) fn session(name: Option<&str>) -> String {
+    match name {
+        None => "<form class=\"session\" method=\"post\" action=\"/session\">\
+             <label>API key <input name=\"key\" type=\"password\" autocomplete=\"off\" required></label>\
+             <button>Sign in</button></form>"
+            .to_owned(),
+        Some(name) => format!(
+            "<form class=\"session\" method=\"post\" action=\"/session/end\">\
+             <span>Signed in by the API key <b>{}</b></span> <button>Sign out</button></form>",
+            escape(name)
+        ),
+    }
+}
+
 /// Back to the page, which tells what became of it.
 pub fn back(outcome: Outcome) -> Response {
     let mut response =
@@ -100,6 +127,14 @@ pub fn back(outcome: Outcome) -> Response {
     let location = format!("/?outcome={}#orders", outcome.name());
     let location = HeaderValue::from_str(&location).expect("the names are ASCII");
     response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// The same, with a cookie.
+pub fn back_with(outcome: Outcome, cookie: &str) -> Response {
+    let mut response = back(outcome);
+    let cookie = HeaderValue::from_str(cookie).expect("a cookie of ours is ASCII");
+    response.headers_mut().insert(SET_COOKIE, cookie);
     response
 }
 
@@ -116,11 +151,25 @@ pub enum Outcome {
     Refused,
     /// A service did not answer.
     Failed,
+    /// A session has begun.
+    SignedIn,
+    /// It has ended.
+    SignedOut,
+    /// The key begins none.
+    RefusedKey,
 }
 
 impl Outcome {
-    const ALL: [Self; 5] =
-        [Self::Placed, Self::Insufficient, Self::Cancelled, Self::Refused, Self::Failed];
+    const ALL: [Self; 8] = [
+        Self::Placed,
+        Self::Insufficient,
+        Self::Cancelled,
+        Self::Refused,
+        Self::Failed,
+        Self::SignedIn,
+        Self::SignedOut,
+        Self::RefusedKey,
+    ];
 
     /// By what a service answered.
     pub fn of(status: StatusCode, success: Self) -> Self {
@@ -145,6 +194,9 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::SignedIn => "signed-in",
+            Self::SignedOut => "signed-out",
+            Self::RefusedKey => "refused-key",
         }
     }
 
@@ -156,6 +208,9 @@ impl Outcome {
             Self::Cancelled => "The order is cancelled; its stock is back.",
             Self::Refused => "Not done: a value was not understood.",
             Self::Failed => "Not done: a service does not answer. Try again in a moment.",
+            Self::SignedIn => "Signed in.",
+            Self::SignedOut => "Signed out.",
+            Self::RefusedKey => "Not signed in: the key is not known, or may not write.",
         }
     }
 }
@@ -207,6 +262,14 @@ mod tests {
             &format!("key={key}&sku=a&quantity=1&more=1"),
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_sign_in_has_its_key_once_and_nothing_else() {
+        assert_eq!(sign_in(b"key=+abc%0A").unwrap(), "abc");
+        for wrong in ["", "key=a&key=b", "key=a&sku=b", "sku=a"] {
+            assert!(sign_in(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 

@@ -78,13 +78,16 @@ pub(super) fn state(part: &Part) -> (&'static str, &'static str) {
     }
 }
 
-/// What a part says of its build, and the faults that are set on it.
+/// What a part says of its build, whether callers are known, and the faults that are set on it.
 pub(super) fn build(part: &Part) -> String {
     let Some(build) = &part.build else { return "build not known".to_owned() };
     let mut text =
         format!("version {}, revision {}", string(build, "version"), string(build, "revision"));
     if let Some(digest) = build["image_digest"].as_str() {
         let _ = write!(text, ", image {digest}");
+    }
+    if build["identity"] == "off" {
+        text.push_str("; IDENTITY=off: services do not ask each other who they are");
     }
     match build["faults"].as_array().map_or(0, Vec::len) {
         0 => {}

@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use crate::html::{entries, escape, money, number, string};
 
-/// The latest orders; those that can be have a button that cancels them.
-pub(super) fn orders(list: Option<&Value>) -> String {
+/// The latest orders; for who may write, those that can be have a button that cancels them.
+pub(super) fn orders(list: Option<&Value>, may_write: bool) -> String {
     if list.is_none() {
         return "<p class=\"bad\">orders does not answer.</p>".to_owned();
     }
-    let rows: String = entries(list, "orders").map(order).collect();
+    let rows: String = entries(list, "orders").map(|entry| order(entry, may_write)).collect();
     if rows.is_empty() {
         return "<p>No order yet.</p>".to_owned();
     }
@@ -25,7 +25,7 @@ pub(super) fn orders(list: Option<&Value>) -> String {
     table("Latest orders", &heads, &rows)
 }
 
-fn order(order: &Value) -> String {
+fn order(order: &Value, may_write: bool) -> String {
     let line = |line: &Value| {
         format!("{} &times; {}", number(line, "quantity"), escape(string(line, "sku")))
     };
@@ -33,7 +33,7 @@ fn order(order: &Value) -> String {
     let [id, status, placed] =
         ["id", "status", "created_at"].map(|name| escape(string(order, name)));
     let (lines, total) = (lines.join(", "), escape(&money(&order["total"])));
-    let cancel = if matches!(status.as_str(), "pending" | "confirmed") {
+    let cancel = if may_write && matches!(status.as_str(), "pending" | "confirmed") {
         format!(
             "<form method=\"post\" action=\"/demo/orders/{id}/cancel\">\
              <button aria-label=\"Cancel order {id}\">Cancel</button></form>"

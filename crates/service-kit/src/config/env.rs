@@ -120,7 +120,7 @@ impl<'a> Env<'a> {
     /// An `http://` URL without a path; none when the setting is missing.
     pub fn uri(&mut self, name: &'static str, meaning: &'static str) -> Option<Uri> {
         self.note(name, String::new(), meaning);
-        self.parsed(name, None, URI, |text| plain_uri(text).map(Some))
+        self.parsed(name, None, URI, |text| plain_uri(text, "http").map(Some))
     }
 
     /// An `http://` URL without a path, with a default.
@@ -131,17 +131,40 @@ impl<'a> Env<'a> {
         meaning: &'static str,
     ) -> Uri {
         self.note(name, default.to_owned(), meaning);
-        self.parsed(name, Uri::from_static(default), URI, plain_uri)
+        self.parsed(name, Uri::from_static(default), URI, |text| plain_uri(text, "http"))
+    }
+
+    /// An `https://` URL without a path, with a default.
+    pub fn https_uri_or(
+        &mut self,
+        name: &'static str,
+        default: &'static str,
+        meaning: &'static str,
+    ) -> Uri {
+        self.note(name, default.to_owned(), meaning);
+        let expected = "a URL like https://HOST or https://HOST:PORT";
+        self.parsed(name, Uri::from_static(default), expected, |text| plain_uri(text, "https"))
+    }
+
+    /// One of a few words; the first is the default.
+    pub fn choice<T: Copy>(
+        &mut self,
+        name: &'static str,
+        choices: &[(&'static str, T)],
+        meaning: &'static str,
+    ) -> T {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        self.note(name, words[0].to_owned(), meaning);
+        self.parsed(name, choices[0].1, &words.join(" or "), |text| {
+            choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+        })
     }
 
     /// `on` or `off`.
     pub fn flag(&mut self, name: &'static str, default: bool, meaning: &'static str) -> bool {
-        self.note(name, if default { "on" } else { "off" }.to_owned(), meaning);
-        self.parsed(name, default, "on or off", |text| match text {
-            "on" => Some(true),
-            "off" => Some(false),
-            _ => None,
-        })
+        let choices =
+            if default { [("on", true), ("off", false)] } else { [("off", false), ("on", true)] };
+        self.choice(name, &choices, meaning)
     }
 
     /// Which log lines are written: a level (error, warn, info, debug, trace, off), and levels of targets.
@@ -203,9 +226,9 @@ impl<'a> Env<'a> {
 
 const URI: &str = "a URL like http://HOST or http://HOST:PORT";
 
-fn plain_uri(text: &str) -> Option<Uri> {
+fn plain_uri(text: &str, scheme: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
-    let plain = uri.scheme_str() == Some("http") && uri.authority().is_some() && uri.path() == "/";
+    let plain = uri.scheme_str() == Some(scheme) && uri.authority().is_some() && uri.path() == "/";
     plain.then_some(uri)
 }
 

@@ -1,15 +1,10 @@
 //! How a connection is made: with the password that the file holds at that moment, and over TLS where authorities are
 //! given.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
 use deadpool_postgres::Connect;
 use futures_util::{FutureExt, future::BoxFuture};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
@@ -17,7 +12,7 @@ use tokio::{
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{BoxError, config::DatabaseConfig};
+use crate::{BoxError, config::DatabaseConfig, tls};
 
 /// Makes the pool's connections.
 pub(super) struct Connector {
@@ -30,7 +25,7 @@ impl Connector {
     pub(super) fn new(config: &DatabaseConfig) -> Result<Self, BoxError> {
         let connector = Self {
             password_file: config.password_file.clone(),
-            tls: config.ca_file.as_deref().map(tls).transpose()?,
+            tls: config.ca_file.as_deref().map(trusting).transpose()?,
         };
         if let Some(file) = &connector.password_file {
             fs::read_to_string(file)
@@ -82,19 +77,8 @@ where
 }
 
 /// TLS that trusts the authorities in a PEM file, and no others.
-fn tls(file: &str) -> Result<MakeRustlsConnect, BoxError> {
-    let named = |error: &dyn std::error::Error| format!("DATABASE_CA_FILE={file}: {error}");
-    let mut authorities = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| named(&error))? {
-        let certificate = certificate.map_err(|error| named(&error))?;
-        authorities.add(certificate).map_err(|error| named(&error))?;
-    }
-    if authorities.is_empty() {
-        return Err(format!("DATABASE_CA_FILE={file}: there is no certificate in it").into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(authorities)
-        .with_no_client_auth();
+fn trusting(file: &str) -> Result<MakeRustlsConnect, BoxError> {
+    let config =
+        tls::trusting(file).map_err(|error| format!("DATABASE_CA_FILE={file}: {error}"))?;
     Ok(MakeRustlsConnect::new(config))
 }
