@@ -43,6 +43,7 @@
     };
 in {
   default = localStack "up" "The three services, PostgreSQL and Prometheus on this machine";
+  api-key = localStack "key" "Prints the API key of the run on this machine, which writes need";
   crash-rounds = localStack "crash-rounds" "Kills orders and inventory under load, N times, and holds the databases against the law";
   measure = localStack "measure" "Starts the services N times; time to ready and idle memory of each";
   push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {layouts = "${images.withTests.layouts}";};

@@ -7,12 +7,12 @@ holds() { # NAME ACTUAL EXPECTED, a pattern
     passed=$((passed + 1))
 }
 
-# Prints the status and the body of an answer. PORT METHOD PATH [BODY]
+# Prints the status and the body of an answer. PORT METHOD PATH [BODY [KEY]]
 ask() {
-    local line body=${4:-}
+    local line body=${4:-} authorization=${5:+authorization: Bearer $5$'\r\n'}
     exec 3<>"/dev/tcp/127.0.0.1/$1" || return
-    printf '%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\nidempotency-key: one\r\ncontent-length: %s\r\n\r\n%s' \
-        "$2" "$3" "${#body}" "$body" >&3
+    printf '%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\nidempotency-key: one\r\n%scontent-length: %s\r\n\r\n%s' \
+        "$2" "$3" "$authorization" "${#body}" "$body" >&3
     read -r _ line <&3
     printf '%s ' "${line%% *}"
     while read -r line && [ "$line" != $'\r' ]; do :; done <&3
@@ -36,7 +36,7 @@ declare -A machine=([aarch64]=b7 [x86_64]=3e) # in an ELF file's header
 start() { # NAME PORT SETTINGS...
     local name=$1 port=$2
     shift 2
-    env ENVIRONMENT=local SHUTDOWN_DELAY=0 LISTEN="127.0.0.1:$port" ADMIN_LISTEN="127.0.0.1:$((port + 1000))" "$@" \
+    env ENVIRONMENT=local IDENTITY=off SHUTDOWN_DELAY=0 LISTEN="127.0.0.1:$port" ADMIN_LISTEN="127.0.0.1:$((port + 1000))" "$@" \
         "$emulator/bin/qemu-$cpu" "$programs/bin/$name" >"$name.log" 2>&1 &
     process[$name]=$!
     await "$name is ready" is_ready $((port + 1000))
@@ -64,10 +64,17 @@ done
 
 start inventory 8082 DEMO_CATALOGUE=on DATABASE_URL="host=$PWD user=inventory dbname=inventory"
 start orders 8081 INVENTORY_URL=http://127.0.0.1:8082 DATABASE_URL="host=$PWD user=orders dbname=orders"
-start api-gateway 8080 ORDERS_URL=http://127.0.0.1:8081 ORDERS_ADMIN_URL=http://127.0.0.1:9081 \
+# For this run alone.
+key=$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')
+sum=$(printf %s "$key" | sha256sum)
+printf '[{"name": "check", "sha256": "%s", "may": "write", "requests_per_second": 50}]' "${sum%% *}" >keys.json
+printf %s "$key" >session-key
+start api-gateway 8080 API_KEYS_FILE="$PWD/keys.json" SESSION_KEY_FILE="$PWD/session-key" \
+    ORDERS_URL=http://127.0.0.1:8081 ORDERS_ADMIN_URL=http://127.0.0.1:9081 \
     INVENTORY_URL=http://127.0.0.1:8082 INVENTORY_ADMIN_URL=http://127.0.0.1:9082
 order='{"customer":"ada","lines":[{"sku":"BOLT-M8","quantity":2}]}'
-holds "an order" "$(ask 8080 POST /api/v1/orders "$order")" '201 *"confirmed"*'
+holds "an order without a key" "$(ask 8080 POST /api/v1/orders "$order")" '401 *'
+holds "an order" "$(ask 8080 POST /api/v1/orders "$order" "$key")" '201 *"confirmed"*'
 holds "its stock" "$(ask 8080 GET /api/v1/items/BOLT-M8)" '200 *"BOLT-M8"*'
 for name in api-gateway orders inventory; do end "$name"; done
 kill -INT "$database"

@@ -77,11 +77,16 @@ for archive in "$archives"/*.tar; do
     check "$name: podman load takes the archive" podman image exists "$(image "$name")"
 done
 
-secrets=$work/secrets volume=$work/volume metrics=$work/metrics
-mkdir "$secrets" "$volume" "$metrics"
-for role in postgres orders inventory; do head -c 12 /dev/urandom | base64 >"$secrets/$role-password"; done
-chmod 755 "$work" "$secrets"
-chmod 444 "$secrets"/*
+secrets=$work/secrets keys=$work/keys volume=$work/volume metrics=$work/metrics
+mkdir "$secrets" "$keys" "$volume" "$metrics"
+random() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'; }
+for role in postgres orders inventory; do random >"$secrets/$role-password"; done
+api_key=$(random)
+sum=$(printf %s "$api_key" | sha256sum)
+printf '[{"name": "ci", "sha256": "%s", "may": "write", "requests_per_second": 50}]' "${sum%% *}" >"$keys/keys.json"
+random >"$keys/session-key"
+chmod 755 "$work" "$secrets" "$keys"
+chmod 444 "$secrets"/* "$keys"/*
 chown 65532:65532 "$volume" "$metrics"
 cat >"$work/prometheus.yml" <<'YAML'
 global: {scrape_interval: 1s}
@@ -94,15 +99,16 @@ create postgres -v "$volume:/var/lib/postgresql" -v "$secrets:/etc/postgresql-se
 database() { podman exec "$namespace-postgres" pg_isready -q -h 127.0.0.1; }
 first=$(start postgres database)
 echo "postgres made its databases and was ready in $first ms"
+# Without identity: no Kubernetes is here to say who calls.
 service() { # NAME PORT ADMIN OPTIONS...
-    create "$1" -e "LISTEN=127.0.0.1:$2" -e "ADMIN_LISTEN=127.0.0.1:$3" -e ENVIRONMENT=production "${@:4}"
+    create "$1" -e "LISTEN=127.0.0.1:$2" -e "ADMIN_LISTEN=127.0.0.1:$3" -e ENVIRONMENT=local -e IDENTITY=off "${@:4}"
 }
 as() { echo "host=127.0.0.1 user=$1 dbname=$1"; }
 service inventory 8082 9092 -e "DATABASE_URL=$(as inventory)" -e DATABASE_PASSWORD_FILE=/secrets/inventory-password \
     -v "$secrets:/secrets:ro" -e DEMO_CATALOGUE=on
 service orders 8081 9091 -e "DATABASE_URL=$(as orders)" -e DATABASE_PASSWORD_FILE=/secrets/orders-password \
     -v "$secrets:/secrets:ro" -e INVENTORY_URL=http://127.0.0.1:8082
-service api-gateway 8080 9090 -e ORDERS_URL=http://127.0.0.1:8081 -e ORDERS_ADMIN_URL=http://127.0.0.1:9091 \
+service api-gateway 8080 9090 -v "$keys:/etc/api-keys:ro" -e ORDERS_URL=http://127.0.0.1:8081 -e ORDERS_ADMIN_URL=http://127.0.0.1:9091 \
     -e INVENTORY_URL=http://127.0.0.1:8082 -e INVENTORY_ADMIN_URL=http://127.0.0.1:9092
 create prometheus -v "$work/prometheus.yml:/etc/prometheus/prometheus.yml:ro" -v "$metrics:/prometheus" -- \
     --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus --web.listen-address=127.0.0.1:9099
@@ -126,11 +132,12 @@ measure api-gateway resident ready 9090
 measure prometheus resident get http://127.0.0.1:9099/-/ready
 
 place() {
-    get -X POST http://127.0.0.1:8080/api/v1/orders -H 'content-type: application/json' -H "Idempotency-Key: $1" \
-        -d '{"customer":"ci","lines":[{"sku":"BOLT-M8","quantity":1}]}'
+    get -X POST http://127.0.0.1:8080/api/v1/orders -H "Authorization: Bearer $api_key" -H 'content-type: application/json' \
+        -H "Idempotency-Key: $1" -d '{"customer":"ci","lines":[{"sku":"BOLT-M8","quantity":1}]}'
 }
 confirmed() { place "$1" | grep -q '"status":"confirmed"'; }
 check "an order placed through the three containers is confirmed" confirmed one
+check "one without an API key is refused" fails_with "error: 401" get -X POST http://127.0.0.1:8080/api/v1/orders
 podman stop --time 10 "$namespace-postgres" >/dev/null
 check "postgres is ready again after a stop" start postgres database
 check "the order is still there, by its key" confirmed one

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 pub use self::load::{Acknowledged, Load};
 use crate::{
-    Result, Service, Settings, Stack,
+    ApiClient, Result, Service, Settings, Stack,
     laws::{Counts, Databases},
 };
 
@@ -69,7 +69,7 @@ impl fmt::Display for Round {
 pub async fn round(settings: Settings) -> Result<Round> {
     let start = Instant::now();
     let mut stack = Stack::start(settings).await?;
-    let load = Load::start(stack.url(Service::Gateway), "client", CLIENTS);
+    let load = Load::start(stack.api_client(), "client", CLIENTS);
     let mut killed = 0;
     for blow in 0..BLOWS {
         sleep(Duration::from_millis(fastrand::u64(150..700))).await;
@@ -78,7 +78,7 @@ pub async fn round(settings: Settings) -> Result<Round> {
     let restarted = Instant::now();
     let (acknowledged, repeats) = load.finish().await?;
     let databases = Databases::connect(&stack).await?;
-    let orders = settle(stack.url(Service::Gateway), &databases, &acknowledged)
+    let orders = settle(&stack.api_client(), &databases, &acknowledged)
         .await
         .with_context(|| format!("after {killed} kills"))?;
     let rest = restarted.elapsed();
@@ -99,7 +99,7 @@ pub async fn round(settings: Settings) -> Result<Round> {
 /// # Errors
 /// Names everything that was lost, doubled or left hanging.
 pub async fn settle(
-    gateway: &str,
+    api: &ApiClient,
     databases: &Databases,
     acknowledged: &[Acknowledged],
 ) -> Result<Counts> {
@@ -112,7 +112,7 @@ pub async fn settle(
         sleep(Duration::from_millis(50)).await;
     }
     let (mut breaches, orders) = databases.breaches().await?;
-    breaches.extend(forgotten(gateway, databases, acknowledged).await?);
+    breaches.extend(forgotten(api, databases, acknowledged).await?);
     ensure!(breaches.is_empty(), "{} breaches:\n  {}", breaches.len(), breaches.join("\n  "));
     Ok(orders)
 }
@@ -137,13 +137,13 @@ async fn strike(stack: &mut Stack, blow: usize) -> Result<usize> {
 
 /// What was acknowledged and is not so any more; and customers (one for each key) with more than one order.
 async fn forgotten(
-    gateway: &str,
+    api: &ApiClient,
     databases: &Databases,
     acknowledged: &[Acknowledged],
 ) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     for order in acknowledged {
-        let again = order.repeat(gateway).await?;
+        let again = order.repeat(api).await?;
         if (again.status, &again.body) != (order.reply.status, &order.reply.body) {
             breaches.push(format!(
                 "the key {} was answered {} {}, and now {} {}",
@@ -155,7 +155,7 @@ async fn forgotten(
             ));
         }
         if order.cancelled {
-            let now = order.now(gateway).await?;
+            let now = order.now(api).await?;
             if now["status"] != "cancelled" {
                 breaches.push(format!(
                     "the order {} was cancelled and is {}",

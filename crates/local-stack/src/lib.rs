@@ -2,6 +2,8 @@
 //!
 //! It serves `nix run` through the program `local-stack`, and the integration tests through this library.
 
+pub mod api_client;
+pub mod api_keys;
 pub mod child;
 pub mod crash;
 pub mod http;
@@ -15,6 +17,7 @@ pub mod stack;
 pub mod state;
 
 pub use self::{
+    api_client::ApiClient,
     service::Service,
     stack::{Settings, Stack},
 };

@@ -4,18 +4,21 @@ use std::{
     collections::BTreeMap,
     env,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
-use local_stack::{Result, Service, Settings, Stack, crash, measure, ports::Ports, state};
+use local_stack::{
+    Result, Service, Settings, Stack, api_keys, crash, measure, ports::Ports, state,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "\
 local-stack up              runs PostgreSQL, inventory, orders, api-gateway and Prometheus on this machine until Ctrl-C
+local-stack key             prints the API key of the state: writes are sent with it, and the dashboard's sign-in takes it
 local-stack crash-rounds N  runs PostgreSQL and the services N times, kills orders and inventory under load,
                             and holds the databases against the law; default 20
 local-stack measure N       starts the services N times: how long until each is ready, and its memory while idle;
@@ -42,6 +45,8 @@ enum Command {
     Help,
     /// Run everything until Ctrl-C.
     Up(Settings),
+    /// Print the API key of a state folder.
+    Key(PathBuf),
     /// Run so many crash rounds.
     CrashRounds(Settings, u32),
     /// Start the services so many times and measure them, against that limit.
@@ -57,6 +62,7 @@ async fn main() -> ExitCode {
             Ok(())
         }
         Ok(Command::Up(settings)) => run(settings).await,
+        Ok(Command::Key(state)) => api_keys::read(&state).map(|key| say(&key)),
         Ok(Command::CrashRounds(settings, count)) => crash_rounds(settings, count).await,
         Ok(Command::Measure(settings, count, limit)) => measure_all(settings, count, limit).await,
         Err(error) => {
@@ -110,11 +116,12 @@ fn command() -> Result<Command> {
     };
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["up"] => Ok(Command::Up(settings()?)),
+        ["key"] => Ok(Command::Key(state::default_folder(lookup)?)),
         ["crash-rounds"] => Ok(Command::CrashRounds(settings()?, 20)),
         ["crash-rounds", count] => Ok(Command::CrashRounds(settings()?, number(count)?)),
         ["measure"] => Ok(Command::Measure(settings()?, 5, max_idle)),
         ["measure", count] => Ok(Command::Measure(settings()?, number(count)?, max_idle)),
-        _ => bail!("what to do? There are `up`, `crash-rounds` and `measure`"),
+        _ => bail!("what to do? There are `up`, `key`, `crash-rounds` and `measure`"),
     }
 }
 
@@ -196,11 +203,13 @@ fn say(text: &str) {
 
 fn welcome(stack: &Stack, with_prometheus: bool) -> String {
     let gateway = stack.url(Service::Gateway).replace("127.0.0.1", "localhost");
+    let key = stack.api_key();
     let mut text = format!(
         "
 All parts are ready.
 
   Gateway Dashboard   {gateway}
+  API key             {key}   (to sign in there, and for every write)
   metrics             {}/metrics",
         stack.admin_url(Service::Gateway)
     );
@@ -213,6 +222,7 @@ All parts are ready.
 Place an order:
 
   curl -sS {gateway}/api/v1/orders -H 'content-type: application/json' \
+    -H "Authorization: Bearer {key}" \
     -H "Idempotency-Key: $(date +%s%N)" -d '{{"customer":"ada","lines":[{{"sku":"BOLT-M8","quantity":2}}]}}'
 
 Ctrl-C drains everything. The logs follow.

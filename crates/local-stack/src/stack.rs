@@ -13,7 +13,9 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use crate::{
-    Result, http,
+    ApiClient, Result,
+    api_keys::ApiKeys,
+    http,
     ports::{self, Port, Ports},
     postgres::Postgres,
     prometheus::Prometheus,
@@ -53,6 +55,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Stack {
     settings: Settings,
+    api_keys: ApiKeys,
     postgres: Postgres,
     services: BTreeMap<&'static str, Running>,
     /// The public and the admin address of each, also while it does not run.
@@ -67,6 +70,7 @@ impl Stack {
     pub async fn start(settings: Settings) -> Result<Self> {
         settings.ports.check_free()?;
         let state = State::open(&settings.state)?;
+        let api_keys = ApiKeys::open(state.path())?;
         let postgres = Postgres::start(&settings.postgres, &state, settings.durable).await?;
         let prometheus_port = match settings.ports.prometheus.number {
             0 => ports::free()?,
@@ -74,6 +78,7 @@ impl Stack {
         };
         let mut stack = Self {
             settings,
+            api_keys,
             postgres,
             services: BTreeMap::new(),
             urls: BTreeMap::new(),
@@ -141,6 +146,16 @@ impl Stack {
     /// The admin address of a service, `http://ADDRESS`.
     pub fn admin_url(&self, service: Service) -> &str {
         &self.urls[service.name()][1]
+    }
+
+    /// The text of the API key, which may write.
+    pub fn api_key(&self) -> &str {
+        self.api_keys.key()
+    }
+
+    /// A client of the gateway, with that key.
+    pub fn api_client(&self) -> ApiClient {
+        ApiClient::new(self.url(Service::Gateway), self.api_key())
     }
 
     /// The address of Prometheus.
@@ -251,8 +266,11 @@ impl Stack {
 
     /// What a service is told; the addresses are those that its upstreams reported.
     fn environment(&self, service: Service) -> Vec<(String, String)> {
-        let mut environment =
-            vec![("ENVIRONMENT", "local".to_owned()), ("SHUTDOWN_DELAY", "0".to_owned())];
+        let mut environment = vec![
+            ("ENVIRONMENT", "local".to_owned()),
+            ("IDENTITY", "off".to_owned()),
+            ("SHUTDOWN_DELAY", "0".to_owned()),
+        ];
         match service {
             Service::Inventory => {
                 environment.push(("DATABASE_URL", self.postgres.url("inventory")));
@@ -263,6 +281,7 @@ impl Stack {
                 environment.push(("INVENTORY_URL", self.url(Service::Inventory).to_owned()));
             }
             Service::Gateway => {
+                environment.extend(self.api_keys.environment());
                 environment.push(("ORDERS_URL", self.url(Service::Orders).to_owned()));
                 environment.push(("ORDERS_ADMIN_URL", self.admin_url(Service::Orders).to_owned()));
                 environment.push(("INVENTORY_URL", self.url(Service::Inventory).to_owned()));

@@ -9,14 +9,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use hyper::{Method, StatusCode};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{
-    Result,
-    http::{self, Reply},
-};
+use crate::{ApiClient, Result, http::Reply};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -39,13 +36,13 @@ pub struct Acknowledged {
 
 impl Acknowledged {
     /// Sends the same request again.
-    pub async fn repeat(&self, gateway: &str) -> Result<Reply> {
-        place(gateway, &self.key, &self.body).await
+    pub async fn repeat(&self, api: &ApiClient) -> Result<Reply> {
+        api.place(&self.key, self.body.clone()).await
     }
 
     /// The order as it is now.
-    pub async fn now(&self, gateway: &str) -> Result<Value> {
-        Ok(http::get(&format!("{gateway}{}", self.reply.header("location"))).await?.json())
+    pub async fn now(&self, api: &ApiClient) -> Result<Value> {
+        Ok(api.get(self.reply.header("location")).await?.json())
     }
 }
 
@@ -58,17 +55,17 @@ pub struct Load {
 
 #[derive(Debug)]
 struct Shared {
-    gateway: String,
+    api: ApiClient,
     name: String,
     stopping: AtomicBool,
     repeats: AtomicUsize,
 }
 
 impl Load {
-    /// Starts so many, whose keys begin with a name. The gateway is a URL whose host is an address.
-    pub fn start(gateway: &str, name: &str, count: usize) -> Self {
+    /// Starts so many, whose keys begin with a name.
+    pub fn start(api: ApiClient, name: &str, count: usize) -> Self {
         let shared = Arc::new(Shared {
-            gateway: gateway.to_owned(),
+            api,
             name: name.to_owned(),
             stopping: AtomicBool::new(false),
             repeats: AtomicUsize::new(0),
@@ -105,10 +102,10 @@ impl Shared {
             let body = json!({"customer": key, "lines": lines}).to_string();
             if fastrand::u32(..8) == 0 {
                 // This one goes away and never asks again: its order, if there is one, must come to an end too.
-                let _ = tokio::time::timeout(PAUSE, place(&self.gateway, &key, &body)).await;
+                let _ = tokio::time::timeout(PAUSE, self.api.place(&key, body.clone())).await;
                 continue;
             }
-            let reply = self.until_answered(|| place(&self.gateway, &key, &body)).await?;
+            let reply = self.until_answered(|| self.api.place(&key, body.clone())).await?;
             ensure!(
                 matches!(reply.status, StatusCode::CREATED | StatusCode::CONFLICT),
                 "{key} was answered {} {}",
@@ -126,8 +123,8 @@ impl Shared {
 
     /// Cancels an order; false when it was rejected meanwhile.
     async fn cancel(&self, order: &Acknowledged) -> Result<bool> {
-        let url = format!("{}{}/cancel", self.gateway, order.reply.header("location"));
-        let reply = self.until_answered(|| http::send(Method::POST, &url, &[], "")).await?;
+        let location = order.reply.header("location");
+        let reply = self.until_answered(|| self.api.cancel(location)).await?;
         Ok(reply.status == StatusCode::OK)
     }
 
@@ -156,9 +153,4 @@ impl Shared {
 /// A failure of the moment, or the same key at work.
 fn is_to_be_repeated(reply: &Reply) -> bool {
     reply.status.is_server_error() || reply.json()["type"] == "/problems/idempotency-key-at-work"
-}
-
-async fn place(gateway: &str, key: &str, body: &str) -> Result<Reply> {
-    let headers = [("idempotency-key", key), ("content-type", "application/json")];
-    http::send(Method::POST, &format!("{gateway}/api/v1/orders"), &headers, body.to_owned()).await
 }

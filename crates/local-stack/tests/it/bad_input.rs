@@ -101,6 +101,7 @@ async fn bad_bodies_are_refused_at_the_gateway_and_at_orders() {
             let headers = [
                 ("idempotency-key", format!("bad-{number}")),
                 ("content-type", "application/json".to_owned()),
+                ("authorization", format!("Bearer {}", stack.api_key())),
             ];
             let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
             let reply = http::send(Method::POST, url, &headers, body.clone()).await.unwrap();
@@ -146,7 +147,8 @@ async fn bad_paths_methods_queries_and_keys_are_refused() {
     ] {
         let body = if method == "POST" { valid } else { "" };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
+            stack.api_key(),
             body.len()
         );
         let answer = raw(&stack, request.as_bytes()).await;
@@ -163,60 +165,57 @@ async fn bad_paths_methods_queries_and_keys_are_refused() {
 }
 
 /// Requests that two servers could read as different ones, each with an order hidden behind.
-fn smuggled() -> Vec<(&'static str, String)> {
+fn smuggled(key: &str) -> Vec<(&'static str, String)> {
     let order = r#"{"customer":"a","lines":[{"sku":"NUT-M8","quantity":1}]}"#;
     let hidden = format!(
         "POST /v1/orders HTTP/1.1\r\nhost: x\r\nidempotency-key: hidden\r\ncontent-length: {}\r\n\r\n{order}",
         order.len()
     );
+    let host = format!("host: x\r\nauthorization: Bearer {key}"); // else each would be refused for that alone
     vec![
         (
             "two lengths",
             format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\ncontent-length: {}\r\n\r\n{hidden}",
+                "POST /api/v1/orders HTTP/1.1\r\n{host}\r\ncontent-length: 0\r\ncontent-length: {}\r\n\r\n{hidden}",
                 hidden.len()
             ),
         ),
         (
             "a length and chunks",
             format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\nidempotency-key: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n\r\n{hidden}",
+                "POST /api/v1/orders HTTP/1.1\r\n{host}\r\nidempotency-key: a\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n0\r\n\r\n{hidden}",
                 hidden.len() + 5
             ),
         ),
         (
             "chunks in disguise",
             format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"
+                "POST /api/v1/orders HTTP/1.1\r\n{host}\r\ncontent-length: 4\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n{hidden}"
             ),
         ),
         (
             "a folded header",
             format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\nx: y\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
+                "POST /api/v1/orders HTTP/1.1\r\n{host}\r\nx: y\r\n transfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}"
             ),
         ),
         (
             "a bare newline",
-            format!("POST /api/v1/orders HTTP/1.1\nhost: x\ncontent-length: 0\n\r\n{hidden}"),
+            format!(
+                "POST /api/v1/orders HTTP/1.1\nhost: x\nauthorization: Bearer {key}\ncontent-length: 0\n\r\n{hidden}"
+            ),
         ),
         (
             "a negative length",
-            format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n{hidden}"
-            ),
+            format!("POST /api/v1/orders HTTP/1.1\r\n{host}\r\ncontent-length: -1\r\n\r\n{hidden}"),
         ),
         (
             "a length with a sign",
-            format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: +0\r\n\r\n{hidden}"
-            ),
+            format!("POST /api/v1/orders HTTP/1.1\r\n{host}\r\ncontent-length: +0\r\n\r\n{hidden}"),
         ),
         (
             "a space before the colon",
-            format!(
-                "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length : 5\r\n\r\n{hidden}"
-            ),
+            format!("POST /api/v1/orders HTTP/1.1\r\n{host}\r\ncontent-length : 5\r\n\r\n{hidden}"),
         ),
     ]
 }
@@ -225,7 +224,7 @@ fn smuggled() -> Vec<(&'static str, String)> {
 async fn requests_shaped_for_smuggling_never_reach_a_service_as_two() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("HEADER_TIMEOUT", "2s")]).await;
-    for (name, request) in smuggled() {
+    for (name, request) in smuggled(stack.api_key()) {
         let answer = raw(&stack, request.as_bytes()).await;
         for status in answer.split("HTTP/1.1 ").skip(1) {
             assert!(status.starts_with('4'), "{name}: {answer}");

@@ -16,12 +16,11 @@ use local_stack::{
     service::Running,
     state,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::{process::Command, time::sleep};
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::settings;
+use crate::{certificates::certificates, support::settings};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -31,18 +30,6 @@ struct Server {
     port: u16,
     admin: Client,
     _child: Child,
-}
-
-/// An authority's certificate, and one of it for `localhost` with its key; all in PEM.
-fn certificates() -> [String; 3] {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let own = authority.self_signed(&key).unwrap().pem();
-    let server = KeyPair::generate().unwrap();
-    let name = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = name.signed_by(&server, &Issuer::new(authority, key)).unwrap().pem();
-    [own, certificate, server.serialize_pem()]
 }
 
 /// One of PostgreSQL's programs, which refuse root.
@@ -106,6 +93,7 @@ impl Server {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
         let url = format!("host={host} port={port} user=inventory dbname=inventory");
         let environment = [
+            ("IDENTITY", "off".to_owned()),
             ("DATABASE_URL", url),
             ("DATABASE_PASSWORD_FILE", file("password")),
             ("DATABASE_CA_FILE", file(authority)),

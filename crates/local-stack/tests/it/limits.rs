@@ -54,19 +54,20 @@ async fn a_head_that_is_too_large_is_answered_431() {
 async fn a_body_that_is_too_large_is_answered_413_and_one_that_stalls_408() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("BODY_TIMEOUT", "400ms")]).await;
+    let key = format!("Bearer {}", stack.api_key());
     for service in [GATEWAY, Service::Orders] {
         let path = if service == GATEWAY { "/api/v1/orders" } else { "/v1/orders" };
         let url = format!("{}{path}", stack.url(service));
         let large = "x".repeat(64 * 1024 + 1);
-        let reply =
-            http::send(Method::POST, &url, &[("idempotency-key", "large")], large).await.unwrap();
+        let headers = [("idempotency-key", "large"), ("authorization", &key)];
+        let reply = http::send(Method::POST, &url, &headers, large).await.unwrap();
         assert_eq!(
             (reply.status.as_u16(), reply.header("content-type")),
             (413, "application/problem+json")
         );
         let mut stream = connect(&stack, service).await;
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nidempotency-key: slow\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{{"
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\nidempotency-key: slow\r\ncontent-length: 100\r\nconnection: close\r\n\r\n{{"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         let answer = read_to_end(&mut stream).await;

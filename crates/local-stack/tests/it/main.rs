@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod backup;
 mod bad_input;
+mod certificates;
 mod collector;
 mod crash;
 mod database;
+mod identity;
+mod issuer;
 mod keys;
 mod lifecycle;
 mod limits;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::support::{get, item, place, start_with};
+use crate::support::{cancel, get, item, place, start_with};
 
 const KEYS: usize = 6;
 const PRICE: i64 = 7;
@@ -122,12 +122,7 @@ impl Case<'_> {
         else {
             return Ok(());
         };
-        let url = format!(
-            "{}{}/cancel",
-            self.stack.url(Service::Gateway),
-            order.reply.header("location")
-        );
-        let reply = http::send(Method::POST, &url, &[], "").await.unwrap();
+        let reply = cancel(self.stack, &order.reply).await;
         prop_assert_eq!(
             (reply.status.as_u16(), &reply.json()["status"]),
             (200, &json!("cancelled"))

@@ -5,7 +5,7 @@ use hyper::Method;
 use local_stack::{Service, http, state::temporary_folder};
 use serde_json::Value;
 
-use crate::support::{get, item, order, place, start};
+use crate::support::{cancel, get, item, order, place, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_confirmed_and_takes_stock_and_is_shown_and_counted() {
@@ -46,8 +46,11 @@ async fn a_key_gives_one_order_and_the_same_answer() {
     assert_eq!(first.header("location"), again.header("location"));
     assert_eq!(get(&stack, "/api/v1/orders").await.json()["orders"].as_array().unwrap().len(), 1);
     assert_eq!(place(&stack, "key", order("ROPE-10", 2)).await.status, 422);
-    let url = format!("{}/api/v1/orders", stack.url(Service::Gateway));
-    let missing = http::send(Method::POST, &url, &[], order("ROPE-10", 1)).await.unwrap();
+    let missing = stack
+        .api_client()
+        .send(Method::POST, "/api/v1/orders", &[], order("ROPE-10", 1))
+        .await
+        .unwrap();
     assert_eq!(missing.status, 400);
     assert_eq!(missing.header("content-type"), "application/problem+json");
     stack.stop().await.unwrap();
@@ -93,9 +96,8 @@ async fn a_cancelled_order_gives_its_stock_back_once() {
     let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let placed = place(&stack, "key", order("LATCH-GATE", 20)).await;
-    let url = format!("{}{}/cancel", stack.url(Service::Gateway), placed.header("location"));
     for _ in 0..2 {
-        let cancelled = http::send(Method::POST, &url, &[], "").await.unwrap();
+        let cancelled = cancel(&stack, &placed).await;
         assert_eq!(
             (cancelled.status.as_u16(), &cancelled.json()["status"]),
             (200, &Value::from("cancelled"))

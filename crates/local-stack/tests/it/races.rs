@@ -6,7 +6,7 @@ use local_stack::{Service, http, laws::Databases, state::temporary_folder};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{item, order, place, reserve, start, until};
+use crate::support::{cancel, item, order, place, reserve, start, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn confirm_and_release_race_and_exactly_one_wins() {
@@ -98,8 +98,7 @@ async fn client_turns(stack: &local_stack::Stack, client: usize) {
         );
         confirmed += 1;
         if confirmed % 3 == 0 {
-            let url = format!("{}{}/cancel", stack.url(Service::Gateway), reply.header("location"));
-            assert_eq!(http::send(Method::POST, &url, &[], "").await.unwrap().status, 200);
+            assert_eq!(cancel(stack, &reply).await.status, 200);
         }
     }
 }

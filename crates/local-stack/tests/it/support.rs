@@ -64,9 +64,12 @@ pub(crate) fn order(sku: &str, quantity: i64) -> String {
 
 /// Places an order through the gateway.
 pub(crate) async fn place(stack: &Stack, key: &str, body: String) -> Reply {
-    let url = format!("{}/api/v1/orders", stack.url(Service::Gateway));
-    let headers = [("idempotency-key", key), ("content-type", "application/json")];
-    http::send(Method::POST, &url, &headers, body).await.unwrap()
+    stack.api_client().place(key, body).await.unwrap()
+}
+
+/// Cancels an order through the gateway, by the answer to its placing.
+pub(crate) async fn cancel(stack: &Stack, placed: &Reply) -> Reply {
+    stack.api_client().cancel(placed.header("location")).await.unwrap()
 }
 
 /// An item through the gateway.

@@ -22,8 +22,7 @@ const CALLER: &str = "00f067aa0ba902b7";
 async fn place_traced(stack: &Stack, key: &str, flags: &str, body: String) -> Reply {
     let traceparent = format!("00-{TRACE}-{CALLER}-{flags}");
     let headers = [("idempotency-key", key), ("traceparent", &traceparent)];
-    let url = format!("{}/api/v1/orders", stack.url(Service::Gateway));
-    http::send(Method::POST, &url, &headers, body).await.unwrap()
+    stack.api_client().send(Method::POST, "/api/v1/orders", &headers, body).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +187,7 @@ fn series(text: &str) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_customers_data_is_in_logs_spans_or_labels() {
+async fn no_customers_data_and_no_api_key_is_in_logs_spans_or_labels() {
     let collector = Collector::start().await;
     let state = temporary_folder().unwrap();
     let url = collector.url();
@@ -211,6 +210,7 @@ async fn no_customers_data_is_in_logs_spans_or_labels() {
     assert_eq!(malformed.status, 400);
     assert_eq!(get(&stack, "/api/v1/orders?page_token=Hopper").await.status, 400);
     assert_eq!(get(&stack, "/Hopper").await.status, 404);
+    let api_key = stack.api_key().to_owned();
     let mut told = String::new();
     for service in Service::ALL {
         told.push_str(
@@ -224,6 +224,9 @@ async fn no_customers_data_is_in_logs_spans_or_labels() {
     stack.stop().await.unwrap();
     assert!(!collector.all().is_empty());
     told.push_str(&format!("{:?}", collector.all()));
-    let at = told.find("Hopper");
-    assert_eq!(at, None, "{}", &told[at.unwrap_or(0).saturating_sub(300)..][..300.min(told.len())]);
+    for word in ["Hopper", &api_key] {
+        let at = told.find(word);
+        let told = &told[at.unwrap_or(0).saturating_sub(300)..][..300.min(told.len())];
+        assert_eq!(at, None, "{told}");
+    }
 }

@@ -30,8 +30,9 @@ async fn the_callers_deadline_is_carried_to_the_last_service() {
     assert!(start.elapsed() < Duration::from_secs(5));
     // Through the gateway, orders gives up on inventory as early, though a write of its own it would bring to its end.
     let start = Instant::now();
-    let url = format!("{}/api/v1/orders", stack.url(GATEWAY));
-    let reply = http::send(Method::POST, &url, &deadline, order("NUT-M8", 1)).await.unwrap();
+    let api = stack.api_client();
+    let reply =
+        api.send(Method::POST, "/api/v1/orders", &deadline, order("NUT-M8", 1)).await.unwrap();
     assert_eq!(reply.status, 504, "{}", reply.text());
     let series = "upstream_requests_total{outcome=\"timeout\",upstream=\"inventory\"}";
     until("orders has given up", || async { metric(&stack, Service::Orders, series).await > 0.5 })
