@@ -71,7 +71,7 @@ in {
   kustomize = cargoCheck "kustomize" {
     src = workspace.pick "sources" (workspace.manifests
       ++ workspace.settings
-      ++ ["crates/manifest-tests" "docs/connectivity.md" "docs/overlays.md" "kustomize" "tests/policy"]);
+      ++ ["crates/manifest-tests" "docs/connectivity.md" "docs/overlays.md" "docs/rbac.md" "kustomize" "tests/policy"]);
     STOCKYARD_KUSTOMIZE = lib.getExe pkgs.kustomize;
     buildPhase = ''
       runHook preBuild

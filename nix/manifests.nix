@@ -7,7 +7,7 @@
   kustomize = lib.cleanSourceWith {
     name = "kustomize";
     src = ../kustomize;
-    filter = path: _: baseNameOf path != "secrets.yaml";
+    filter = path: _: !(builtins.elem (baseNameOf path) ["secrets.yaml" "api-key" "api-key-load-test"]);
   };
 in
   pkgs.runCommand "manifests" {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Copies the manifests to a folder, with an overlay's components replaced, as a user would edit its list, and with
-# passwords of no worth in place of those that `nix run .#secrets` writes.
+# passwords and keys of no worth in place of those that `nix run .#secrets` writes.
 # Usage: combine.sh TARGET OVERLAY COMPONENTS...
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)
@@ -10,7 +10,7 @@ shift 2
 mkdir -p "$target"
 cp -R "$root/kustomize/." "$target"
 chmod -R u+w "$target"
-rm -f "$target"/overlays/*/secrets.yaml
+rm -f "$target"/overlays/*/secrets.yaml "$target"/overlays/*/api-key "$target"/overlays/*/api-key-load-test
 cp "$root/tests/policy/secrets.yaml" "$target/overlays/staging/secrets.yaml"
 
 file=$target/overlays/$overlay/kustomization.yaml

@@ -99,7 +99,7 @@ impl<'a> Workload<'a> {
     }
 
     /// Its containers, those before the start among them.
-    pub fn containers(&self) -> impl Iterator<Item = &'a Value> {
+    pub fn containers(&self) -> impl Iterator<Item = &'a Value> + use<'a> {
         list(&self.pod()["initContainers"]).iter().chain(list(&self.pod()["containers"]))
     }
 

@@ -11,7 +11,7 @@ use crate::{Faults, Manifests};
 pub type Policy = fn(&Manifests) -> Faults;
 
 /// Every policy with its name.
-pub const ALL: [(&str, Policy); 20] = [
+pub const ALL: [(&str, Policy); 21] = [
     ("pods are of the restricted profile", pods::restricted),
     ("pods write to their volumes alone and run as nobody of the node", pods::hardened),
     ("containers have requests and limits", pods::resources),
@@ -21,6 +21,7 @@ pub const ALL: [(&str, Policy); 20] = [
     ("secrets are files", pods::secrets),
     ("accounts are one a part", access::accounts),
     ("tokens are mounted where they are used", access::tokens),
+    ("identity cannot be turned off", access::identity),
     ("no wildcard is granted", access::wildcards),
     ("rights are those that are documented", access::rights),
     ("nothing but the namespace is of the cluster", access::scope),

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    Faults, Manifests,
+    Faults, Manifests, Workload,
     manifests::{id, list, name, text},
+    table,
 };
 
 /// The kinds that are no namespace's.
@@ -18,6 +19,12 @@ const OF_THE_CLUSTER: [&str; 6] = [
     "Namespace",
     "NodePool",
 ];
+/// How long a token is good, at most.
+const TOKEN_SECONDS: u64 = 3600;
+/// The parts that ask who calls.
+const CHECK_CALLERS: [&str; 2] = ["orders", "inventory"];
+/// Where they find what they need for that.
+const IDENTITY_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The account of each part; the autoscalers, budgets and so on have none.
 fn expected_account(part: &str) -> String {
@@ -42,30 +49,90 @@ pub fn accounts(manifests: &Manifests) -> Faults {
     faults
 }
 
-/// No token is mounted by itself; Prometheus alone has one, short-lived.
+/// No token is mounted by itself; those that docs/rbac.md lists are there, renewed by the kubelet, and no other.
 pub fn tokens(manifests: &Manifests) -> Faults {
-    let mut faults = Faults::new();
-    for account in manifests.of("ServiceAccount") {
-        if account["automountServiceAccountToken"] != false {
-            faults.push(format!("{} mounts its token", id(account)));
+    let (mut faults, mut mounted) = (mounted_by_itself(manifests), BTreeSet::new());
+    for workload in manifests.workloads() {
+        for (mount, token) in mounted_tokens(workload) {
+            if mount["readOnly"] != true || !mount["subPath"].is_null() {
+                faults.push(format!("{} may write a token, or keeps an old one", workload.id()));
+            }
+            if token["expirationSeconds"].as_u64().is_none_or(|seconds| seconds > TOKEN_SECONDS) {
+                faults.push(format!("{} has a token that lasts", workload.id()));
+            }
+            mounted.insert([
+                text(&workload.pod()["serviceAccountName"]).to_owned(),
+                token["audience"].as_str().unwrap_or("the API server").to_owned(),
+                format!("{}/{}", text(&mount["mountPath"]), text(&token["path"])),
+            ]);
         }
     }
-    for workload in manifests.workloads() {
-        if workload.pod()["automountServiceAccountToken"] != false {
-            faults.push(format!("{} mounts its token", workload.id()));
-        }
-        let volumes = list(&workload.pod()["volumes"]).iter();
-        let tokens: Vec<_> = volumes
-            .flat_map(|volume| list(&volume["projected"]["sources"]))
-            .map(|source| &source["serviceAccountToken"])
-            .filter(|token| !token.is_null())
-            .collect();
-        let expected = usize::from(workload.part() == "prometheus");
-        if tokens.len() != expected {
-            faults.push(format!("{} has {} tokens, not {expected}", workload.id(), tokens.len()));
-        }
-        if tokens.iter().any(|token| token["expirationSeconds"] != 3600) {
-            faults.push(format!("{} has a token that lasts", workload.id()));
+    let documented = documented_tokens();
+    let beyond = mounted.difference(&documented);
+    faults.extend(beyond.map(|token| format!("{token:?}: mounted, and not documented")));
+    let missing = documented.difference(&mounted);
+    faults.extend(missing.map(|token| format!("{token:?}: documented, and not mounted")));
+    faults
+}
+
+fn mounted_by_itself(manifests: &Manifests) -> Faults {
+    let accounts = manifests.of("ServiceAccount").map(|account| (account, account));
+    let pods = manifests.workloads().map(|workload| (workload.object, workload.pod()));
+    let all = accounts.chain(pods);
+    all.filter(|(_, settings)| settings["automountServiceAccountToken"] != false)
+        .map(|(object, _)| format!("{} mounts its token", id(object)))
+        .collect()
+}
+
+/// Account, audience and file of each token that docs/rbac.md lists.
+fn documented_tokens() -> BTreeSet<[String; 3]> {
+    let rows = table::rows("rbac.md", &["account", "audience", "file", "for"]);
+    let rows = rows.expect("docs/rbac.md is there").into_iter();
+    rows.filter_map(|row| row.into_iter().take(3).collect::<Vec<_>>().try_into().ok()).collect()
+}
+
+/// The tokens in a workload's pods, each with its mount.
+fn mounted_tokens(workload: Workload<'_>) -> impl Iterator<Item = (&Value, &Value)> {
+    projected(workload)
+        .flat_map(|(mount, sources)| sources.iter().map(move |source| (mount, source)))
+        .map(|(mount, source)| (mount, &source["serviceAccountToken"]))
+        .filter(|(_, token)| !token.is_null())
+}
+
+/// The projected volumes as they are mounted: the mount, and what comes together in the volume.
+fn projected(workload: Workload<'_>) -> impl Iterator<Item = (&Value, &[Value])> {
+    let volumes = list(&workload.pod()["volumes"]);
+    let mounts = workload.containers().flat_map(|container| list(&container["volumeMounts"]));
+    mounts.filter_map(move |mount| {
+        let volume = volumes.iter().find(|volume| volume["name"] == mount["name"])?;
+        Some((mount, list(&volume["projected"]["sources"])))
+    })
+}
+
+/// No setting speaks of identity, whose default is the cluster's; who checks callers has what it takes for that.
+pub fn identity(manifests: &Manifests) -> Faults {
+    let mut faults = Faults::new();
+    let configs = manifests.of("ConfigMap").filter_map(|config| config["data"].as_object());
+    let configured = configs.flatten().map(|(name, _)| name.as_str());
+    let containers = manifests.workloads().flat_map(|workload| workload.containers());
+    let given = containers.flat_map(|container| list(&container["env"]));
+    let settings = configured.chain(given.map(|entry| text(&entry["name"])));
+    for setting in settings.filter(|setting| setting.starts_with("IDENTITY")) {
+        faults.push(format!("{setting} is set"));
+    }
+    let needed = json!([
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]);
+    for workload in
+        manifests.workloads().filter(|workload| CHECK_CALLERS.contains(&workload.part()))
+    {
+        let has = projected(workload).any(|(mount, sources)| {
+            mount["mountPath"] == IDENTITY_FOLDER && sources == list(&needed)
+        });
+        if !has {
+            faults.push(format!("{} cannot check who calls", workload.id()));
         }
     }
     faults

@@ -8,8 +8,8 @@ use crate::{
 };
 
 /// The Secrets that an overlay may name without holding them.
-const FROM_ELSEWHERE: [&str; 4] =
-    ["postgres-admin", "orders-database", "inventory-database", "api-gateway-tls"];
+const FROM_ELSEWHERE: [&str; 5] =
+    ["postgres-admin", "orders-database", "inventory-database", "api-keys", "api-gateway-tls"];
 
 fn selected<'a>(
     manifests: &'a Manifests,

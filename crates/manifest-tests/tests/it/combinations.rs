@@ -57,9 +57,9 @@ fn what_is_of_the_cluster_builds_without_a_warning_and_grants_no_wildcard() {
 }
 
 #[test]
-fn production_holds_no_secret_and_staging_holds_those_of_its_databases() {
+fn production_holds_no_secret_and_staging_holds_those_of_its_databases_and_its_gateway() {
     let secrets = |overlay: &str| render::overlay(overlay).unwrap().of("Secret").count();
-    assert_eq!((secrets("staging"), secrets("production")), (3, 0));
+    assert_eq!((secrets("staging"), secrets("production")), (4, 0));
 }
 
 #[test]
