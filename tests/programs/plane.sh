@@ -45,7 +45,12 @@ certificates() {
     signed front-proxy-ca front-proxy /CN=front-proxy -addext extendedKeyUsage=clientAuth
     client admin /O=system:masters/CN=admin
     client controllers /CN=system:kube-controller-manager
-    openssl ecparam -name prime256v1 -genkey -noout -out pki/accounts.key
+    signing_key -algorithm RSA -pkeyopt rsa_keygen_bits:2048
+}
+# The key that service accounts' tokens are signed with from now on. Those of before stay published.
+signing_key() { # what openssl shall make
+    openssl genpkey "$@" -out pki/accounts.key 2>log/openssl.log
+    openssl pkey -in pki/accounts.key -pubout >>pki/accounts.pub
 }
 
 # Starts a program in the background, with a log.
@@ -55,6 +60,21 @@ background() { # LOG COMMAND...
 }
 started=()
 start() { background "$1" "$kubernetes" "$@"; }
+# The same for a program that tests end and start again (tests/cluster/plane): it is gone while there is a file NAME.away.
+start_again() { # NAME ARGUMENTS...
+    again "$@" &
+    started+=("$!")
+}
+again() {
+    while true; do
+        "$kubernetes" "$@" >>"log/$1.log" 2>&1 &
+        echo "$!" >"$1.pid"
+        wait "$!" || true
+        [ -e "$1.away" ] || exit 1
+        rm "$1.pid"
+        while [ -e "$1.away" ]; do sleep 0.05; done
+    done
+}
 kubectl() { "$kubernetes" kubectl --kubeconfig "$work/admin.kubeconfig" "$@"; }
 
 # etcd and the API server, until it answers.
@@ -62,32 +82,35 @@ start_api_server() {
     start etcd --data-dir data/etcd --unsafe-no-fsync --log-level warn \
         --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
         --listen-peer-urls http://127.0.0.1:2380
-    start kube-apiserver --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --advertise-address="$node" \
+    start_again kube-apiserver --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --advertise-address="$node" \
         --service-cluster-ip-range="$services" --enable-aggregator-routing=true --allow-privileged=true \
         --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
         --tls-cert-file=pki/server.crt --tls-private-key-file=pki/server.key --client-ca-file=pki/ca.crt \
         --service-account-issuer=https://kubernetes.default.svc \
-        --service-account-key-file=pki/accounts.key --service-account-signing-key-file=pki/accounts.key \
+        --service-account-key-file=pki/accounts.pub --service-account-signing-key-file=pki/accounts.key \
         --kubelet-preferred-address-types=InternalIP --kubelet-certificate-authority=pki/ca.crt \
         --kubelet-client-certificate=pki/admin.crt --kubelet-client-key=pki/admin.key \
         --proxy-client-cert-file=pki/front-proxy.crt --proxy-client-key-file=pki/front-proxy.key \
         --requestheader-client-ca-file=pki/front-proxy-ca.crt --requestheader-allowed-names=front-proxy \
         --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
         --requestheader-extra-headers-prefix=X-Remote-Extra-
+    await_api_server
+}
+await_api_server() {
     until kubectl get --raw /readyz >log/readyz.log 2>&1; do
         running
         sleep 0.1
     done
 }
 start_controllers() {
-    start kube-controller-manager --kubeconfig=controllers.kubeconfig --leader-elect=false --bind-address=127.0.0.1 \
+    start_again kube-controller-manager --kubeconfig=controllers.kubeconfig --leader-elect=false --bind-address=127.0.0.1 \
         --use-service-account-credentials --service-account-private-key-file=pki/accounts.key --root-ca-file=pki/ca.crt "$@"
 }
 
 # Tells that all is there, and lives until one of the programs ends.
 stay() {
     touch ready
-    wait -n
+    wait -n || true
     echo "a program ended: see $work/log" >&2
     exit 1
 }

@@ -40,22 +40,29 @@ pub async fn patch(object: &str, patch: &Value) -> Result<()> {
     let mut words: Vec<_> = "patch --type=json -p".split(' ').collect();
     words.push(&patch);
     words.extend(object.split(' '));
-    output(&words, None).await.map(drop)
+    output("kubectl", &words, None).await.map(drop)
 }
 
 async fn run(arguments: &str, input: Option<&str>) -> Result<String> {
-    output(&arguments.split_whitespace().collect::<Vec<_>>(), input).await
+    output("kubectl", &arguments.split_whitespace().collect::<Vec<_>>(), input).await
 }
 
-async fn output(words: &[&str], input: Option<&str>) -> Result<String> {
-    let mut child = Command::new("kubectl")
+/// Runs a command that is one string of words; gives what it printed.
+pub async fn command(words: &str) -> Result<String> {
+    let words: Vec<_> = words.split_whitespace().collect();
+    let (program, arguments) = words.split_first().context("no command")?;
+    output(program, arguments, None).await
+}
+
+async fn output(program: &str, words: &[&str], input: Option<&str>) -> Result<String> {
+    let mut child = Command::new(program)
         .args(words)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("kubectl does not start: is it on the PATH?")?;
+        .with_context(|| format!("{program} does not start: is it on the PATH?"))?;
     if let Some(input) = input {
         child.stdin.take().expect("it is piped").write_all(input.as_bytes()).await?;
     }
@@ -63,7 +70,7 @@ async fn output(words: &[&str], input: Option<&str>) -> Result<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     ensure!(
         done.status.success(),
-        "kubectl {} failed: {}{}",
+        "{program} {} failed: {}{}",
         words.join(" "),
         text(&done.stderr),
         text(&done.stdout)

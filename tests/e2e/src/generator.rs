@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     Request,
     client::conn::http1::{self, SendRequest},
-    header::{CONNECTION, CONTENT_TYPE, HOST},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use lexopt::{Arg, ValueExt};
@@ -33,6 +34,8 @@ use crate::Result;
 
 /// What a load pod prints before it sends.
 pub const BEGUN: &str = "the target takes connections";
+/// The variable that holds the key with which orders are placed.
+pub const API_KEY: &str = "API_KEY";
 /// How long that may take.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
 /// What is read and ordered.
@@ -45,6 +48,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 struct Settings {
     /// `HOST:PORT`.
     target: String,
+    /// The text of the key that orders are placed with.
+    key: String,
     /// Is each request sent on a connection of its own?
     new_connections: bool,
     /// Requests per second, of all connections together.
@@ -116,6 +121,7 @@ pub fn stop() -> Result<()> {
 fn settings(mut parser: lexopt::Parser) -> Result<Settings> {
     let mut settings = Settings {
         target: String::new(),
+        key: env::var(API_KEY).unwrap_or_default(),
         new_connections: false,
         rate: 100.0,
         connections: 20,
@@ -135,6 +141,7 @@ fn settings(mut parser: lexopt::Parser) -> Result<Settings> {
         }
     }
     ensure!(!settings.target.is_empty(), "--target HOST:PORT is missing");
+    ensure!(settings.orders_every == 0 || !settings.key.is_empty(), "{API_KEY} is not set");
     ensure!(
         settings.rate > 0.0 && settings.connections > 0,
         "--rate and --connections are above 0"
@@ -261,7 +268,7 @@ impl Shared {
     }
 
     fn request(&self, index: u64) -> Result<Request<Full<Bytes>>> {
-        let Settings { target, new_connections, .. } = &self.settings;
+        let Settings { target, key: api_key, new_connections, .. } = &self.settings;
         let mut request = Request::builder().header(HOST, target);
         if *new_connections {
             request = request.header(CONNECTION, "close");
@@ -270,15 +277,17 @@ impl Shared {
             return Ok(request.uri(format!("/api/v1/items/{SKU}")).body(Full::default())?);
         }
         // The pod's name is in no other run's keys.
-        let pod = std::env::var("HOSTNAME").unwrap_or_default();
+        let pod = env::var("HOSTNAME").unwrap_or_default();
         let key = format!("load-{pod}-{index}");
         let body = json!({"customer": key, "lines": [{"sku": SKU, "quantity": 1}]}).to_string();
         let request = request.method("POST").uri("/api/v1/orders").header("idempotency-key", key);
+        let request = request.header(AUTHORIZATION, format!("Bearer {api_key}"));
         Ok(request.header(CONTENT_TYPE, "application/json").body(body.into())?)
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
+/// A connection that requests are sent on, one after the other.
+pub async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address)
         .await
         .map_err(|error| anyhow!("connecting: {}", error.kind()))?;

@@ -8,13 +8,15 @@ use std::{
 use crate::{
     Result,
     cluster::{apply, kubectl},
-    generator::{BEGUN, Report},
+    generator::{API_KEY, BEGUN, Report},
+    plane,
     pod::{Pod, Settings},
+    system::load_key,
 };
 
 /// Where the pods are.
 pub const NAMESPACE: &str = "stockyard-e2e";
-/// The most that a pod lives, should nobody stop it.
+/// The most that a pod lives, should nobody stop it, beside the time for which nobody can.
 const AT_MOST: Duration = Duration::from_secs(300);
 
 /// One load.
@@ -48,7 +50,7 @@ impl Load {
 
     /// The same for the gateway of another namespace.
     pub async fn start_at(target: &str, kinds: &[Kind]) -> Result<Self> {
-        apply(&namespace(target)).await?;
+        apply(&namespace(target, &load_key()?)).await?;
         // Of a test that failed: it would go on for minutes.
         kubectl(&format!("delete pods --all -n {NAMESPACE} --grace-period=1")).await?;
         let mut pods = Vec::new();
@@ -87,13 +89,18 @@ pub fn counted() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-fn namespace(target: &str) -> String {
+fn namespace(target: &str, key: &str) -> String {
     format!(
         "apiVersion: v1
 kind: Namespace
 metadata:
   name: {NAMESPACE}
   labels: {{pod-security.kubernetes.io/enforce: restricted}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: api-key, namespace: {NAMESPACE}}}
+stringData: {{key: {key:?}}}
 ---
 # The gateway hears nobody but what an overlay lets in.
 apiVersion: networking.k8s.io/v1
@@ -112,7 +119,9 @@ spec:
 async fn start(target: &str, kind: Kind) -> Result<Pod> {
     let Kind { new_connections, rate, orders_every } = kind;
     let mode = if new_connections { "--new-connections" } else { "--connections=40" };
-    let seconds = AT_MOST.as_secs();
+    let seconds = (AT_MOST + plane::away()).as_secs();
+    let environment =
+        format!("[{{name: {API_KEY}, valueFrom: {{secretKeyRef: {{name: api-key, key: key}}}}}}]");
     let arguments = format!(
         "[load, --target=api-gateway.{target}:80, {mode}, --rate={rate}, --orders-every={orders_every}, --seconds={seconds}]"
     );
@@ -120,8 +129,9 @@ async fn start(target: &str, kind: Kind) -> Result<Pod> {
         name: "load",
         labels: "{app.kubernetes.io/part-of: stockyard}",
         arguments: &arguments,
+        environment: &environment,
         resources: "{requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 256Mi}}",
-        readiness: "null",
+        ..Settings::default()
     };
     Pod::start(NAMESPACE, settings).await
 }

@@ -1,9 +1,9 @@
 //! `e2e [FILTER...]` runs the tests against the cluster of `KUBECONFIG`, in the checkout; `--list` names them.
-//! `e2e load`, `stop`, `reach` and `collect` are what pods of the tests run.
+//! `e2e load`, `stop`, `reach`, `ask` and `collect` are what pods of the tests run.
 
 use std::{env, process::ExitCode};
 
-use e2e::{collector, generator, reach, tests};
+use e2e::{ask, collector, generator, reach, tests};
 use libtest_mimic::Arguments;
 
 #[expect(clippy::print_stderr, reason = "a program's message")]
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Some("load") => generator::run(),
         Some("stop") => generator::stop(),
         Some("reach") => reach::run(),
+        Some("ask") => ask::run(),
         Some("collect") => collector::run(),
         _ => return tests::run(Arguments::from_args()),
     };

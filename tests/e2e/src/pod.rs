@@ -18,8 +18,13 @@ pub struct Pod {
     namespace: &'static str,
 }
 
+/// A readiness probe that fails: a pod that policies take for a part's own, and that no Service does.
+pub const NEVER_READY: &str = "{exec: {command: [/bin/none]}, periodSeconds: 60}";
+/// Where a pod finds its account's tokens, each in a file that is called as its audience.
+pub const TOKENS: &str = "/var/run/secrets/e2e";
+
 /// What differs from one pod to the other, as YAML in flow style.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Settings<'a> {
     /// The beginning of its name; the rest is no other pod's.
     pub name: &'a str,
@@ -27,9 +32,15 @@ pub struct Settings<'a> {
     pub labels: &'a str,
     /// The program's arguments.
     pub arguments: &'a str,
+    /// Its environment.
+    pub environment: &'a str,
+    /// Its service account; `default` when it is empty.
+    pub account: &'a str,
+    /// Whom it has a token of its account for.
+    pub audiences: &'a [&'a str],
     /// What it asks for and may use.
     pub resources: &'a str,
-    /// Its readiness probe; `null` for none.
+    /// Its readiness probe.
     pub readiness: &'a str,
 }
 
@@ -79,13 +90,20 @@ impl Pod {
 
 /// Of the restricted profile, whatever it does.
 fn manifest(name: &str, namespace: &str, settings: Settings<'_>) -> String {
-    let Settings { labels, arguments, resources, readiness, .. } = settings;
+    let Settings { labels, arguments, environment, account, resources, readiness, .. } = settings;
+    let token = |audience: &&str| {
+        format!(
+            "{{serviceAccountToken: {{audience: {audience}, path: {audience}, expirationSeconds: 600}}}}"
+        )
+    };
+    let tokens = settings.audiences.iter().map(token).collect::<Vec<_>>().join(", ");
     format!(
         "apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, namespace: {namespace}, labels: {labels}}}
 spec:
   restartPolicy: Never
+  serviceAccountName: {account}
   automountServiceAccountToken: false
   enableServiceLinks: false
   securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
@@ -94,9 +112,12 @@ spec:
       image: e2e:0.1.0
       imagePullPolicy: IfNotPresent
       args: {arguments}
+      env: {environment}
       readinessProbe: {readiness}
       resources: {resources}
       securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+      volumeMounts: [{{name: tokens, mountPath: {TOKENS}, readOnly: true}}]
+  volumes: [{{name: tokens, projected: {{sources: [{tokens}]}}}}]
 "
     )
 }

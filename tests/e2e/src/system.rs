@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use hyper::{Method, StatusCode};
-use local_stack::{http, laws::Databases};
+use local_stack::{ApiClient, http, laws::Databases};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -45,11 +45,29 @@ async fn deploy() -> Result<Duration> {
         Path::new(&format!("{OVERLAY}/secrets.yaml")).exists(),
         "there is no {OVERLAY}/secrets.yaml: nix run .#secrets -- staging writes it"
     );
+    load_key()?;
     remove_production().await?; // of a run that did not come to its end: the node has no room for all
     let start = Instant::now();
     apply_overlay().await?;
     all_ready().await?;
     Ok(start.elapsed())
+}
+
+/// The text of the key that people write with.
+pub fn api_key() -> Result<String> {
+    key("api-key")
+}
+
+/// The text of the key with a high limit.
+pub fn load_key() -> Result<String> {
+    key("api-key-load-test")
+}
+
+fn key(file: &str) -> Result<String> {
+    let file = format!("{OVERLAY}/{file}");
+    let key = fs::read_to_string(&file)
+        .with_context(|| format!("{file}: nix run .#secrets -- staging writes it"))?;
+    Ok(key.trim_end().to_owned())
 }
 
 /// Waits until a service's newest revision has replaced the one before.
@@ -211,6 +229,11 @@ pub async fn gateway() -> Result<PortForward> {
     PortForward::open("svc/api-gateway :80 -n staging").await
 }
 
+/// A client of the gateway at a URL, with the key that people write with.
+pub fn api(gateway: &str) -> Result<ApiClient> {
+    Ok(ApiClient::new(gateway, &api_key()?))
+}
+
 /// An item as inventory has it.
 pub async fn item(gateway: &str, sku: &str) -> Result<Value> {
     let reply = http::get(&format!("{gateway}/api/v1/items/{sku}")).await?;
@@ -221,8 +244,7 @@ pub async fn item(gateway: &str, sku: &str) -> Result<Value> {
 /// Places an order; the customer's name is its key.
 pub async fn place(gateway: &str, key: &str, sku: &str, quantity: u32) -> Result<http::Reply> {
     let body = json!({"customer": key, "lines": [{"sku": sku, "quantity": quantity}]}).to_string();
-    let headers = [("idempotency-key", key), ("content-type", "application/json")];
-    http::send(Method::POST, &format!("{gateway}/api/v1/orders"), &headers, body).await
+    api(gateway)?.place(key, body).await
 }
 
 /// Was an order placed and confirmed?
@@ -232,11 +254,11 @@ pub fn is_confirmed(reply: &http::Reply) -> bool {
 
 /// Has stock arrive.
 pub async fn receive(gateway: &str, sku: &str, quantity: u32) -> Result<()> {
-    let url = format!("{gateway}/api/v1/items/{sku}/receipts");
+    let path = format!("/api/v1/items/{sku}/receipts");
     let key = format!("e2e-{}", unique());
     let headers = [("idempotency-key", key.as_str()), ("content-type", "application/json")];
     let body = json!({"quantity": quantity}).to_string();
-    let reply = http::send(Method::POST, &url, &headers, body).await?;
+    let reply = api(gateway)?.send(Method::POST, &path, &headers, body).await?;
     ensure!(reply.status == StatusCode::OK, "the receipt: {} {}", reply.status, reply.text());
     Ok(())
 }

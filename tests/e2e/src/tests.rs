@@ -1,15 +1,18 @@
 //! The tests, in the order in which they run: each has a name that tells what it shows, and a bound on its time.
 
+mod api_keys;
 mod autoscalers;
 mod crashes;
 mod deployment;
 mod disruptions;
+mod identity;
 mod karpenter;
 mod monitoring;
 mod network;
 mod probes;
 mod production;
 mod rights;
+mod signing_keys;
 mod tracing;
 
 use std::{pin::Pin, process::ExitCode, sync::Arc, time::Duration};
@@ -51,8 +54,11 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
         probes::tests(),
         network::tests(),
         rights::tests(),
+        identity::tests(),
+        api_keys::tests(),
         monitoring::tests(),
         tracing::tests(),
+        signing_keys::tests(),
         production::tests(),
         karpenter::tests(),
     ];

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use hyper::Method;
 use local_stack::http;
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ use crate::{
     cluster::{PortForward, get, kubectl, until},
     load::{Kind, Load},
     system::{self, Pod, SERVICES, pods_of, unique},
+    token,
 };
 
 /// What drives the gateway well above half of the CPU that five replicas request.
@@ -81,9 +83,13 @@ async fn same_stock() -> Result<usize> {
     ensure!(reply.json()["status"] == "confirmed", "{}", reply.text());
     system::set_replicas("inventory", 3).await?;
     let pods = ready("inventory").await?;
+    let token = token::of("staging", "gateway-sa", Some("stockyard-inventory")).await?;
+    let authorization = format!("Bearer {token}");
     for pod in &pods {
         let forward = PortForward::open(&format!("pod/{} :8080 -n staging", pod.name())).await?;
-        let item = http::get(&format!("{}/v1/items/{sku}", forward.url())).await?.json();
+        let url = format!("{}/v1/items/{sku}", forward.url());
+        let headers = [("authorization", &*authorization)];
+        let item = http::send(Method::GET, &url, &headers, "").await?.json();
         ensure!(
             item["on_hand"] == before - 1,
             "{} has {item}, and {before} were there before",

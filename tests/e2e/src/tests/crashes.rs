@@ -8,16 +8,16 @@ use std::{
 use anyhow::{Context, ensure};
 use hyper::StatusCode;
 use local_stack::{
+    ApiClient,
     crash::{Load, settle},
-    http,
 };
-use tokio::{process::Command, time::sleep};
+use tokio::time::sleep;
 
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{kubectl, until},
-    system::{self, Pod, pod_of, unique},
+    cluster::{command, kubectl, until},
+    system::{self, Pod, load_key, pod_of, unique},
 };
 
 /// Clients that place and cancel orders meanwhile.
@@ -39,7 +39,8 @@ async fn killed(victim: &'static str) -> Result<String> {
     let forward = system::gateway().await?;
     let gateway = forward.url();
     system::receive(&gateway, "BOLT-M8", 10_000).await?;
-    let load = Load::start(&gateway, &unique(), CLIENTS);
+    let api = ApiClient::new(&*gateway, &load_key()?);
+    let load = Load::start(api.clone(), &unique(), CLIENTS);
     let mut recoveries = Vec::new();
     for _ in 0..KILLS {
         sleep(Duration::from_secs(2)).await;
@@ -62,8 +63,8 @@ async fn killed(victim: &'static str) -> Result<String> {
     let (acknowledged, repeats) = load.finish().await?;
     ensure!(repeats > 0, "no request failed meanwhile: nothing was killed under load");
     let (databases, _forward) = system::databases().await?;
-    let orders = settle(&gateway, &databases, &acknowledged).await?;
-    let topology = http::get(&format!("{gateway}/api/v1/topology")).await?;
+    let orders = settle(&api, &databases, &acknowledged).await?;
+    let topology = api.get("/api/v1/topology").await?;
     ensure!(topology.status == StatusCode::OK, "the topology: {}", topology.text());
     Ok(format!(
         "serving again after {}; {} orders acknowledged, {repeats} requests repeated, {orders:?}",
@@ -85,14 +86,7 @@ async fn kill(pod: &Pod) -> Result<()> {
             .await
             .map(drop);
     }
-    let command = format!("{node} ctr --namespace k8s.io task kill --signal SIGKILL {id}");
-    let mut words = command.split_whitespace();
-    let program = words.next().context("no command")?;
-    let done = Command::new(program)
-        .args(words)
-        .output()
+    command(&format!("{node} ctr --namespace k8s.io task kill --signal SIGKILL {id}"))
         .await
-        .with_context(|| format!("{program} does not start"))?;
-    ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-    Ok(())
+        .map(drop)
 }

@@ -37,7 +37,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// The system with two replicas of each service and enough stock.
-async fn ready() -> Result<()> {
+pub(super) async fn ready() -> Result<()> {
     system::deployed().await?;
     set_all_replicas(2).await?;
     let gateway = system::gateway().await?;
@@ -57,7 +57,7 @@ async fn under_load(event: impl AsyncFnOnce() -> Result<()>) -> Result<(Vec<Repo
 }
 
 /// As above; no request may have failed.
-async fn without_loss(event: impl AsyncFnOnce() -> Result<()>) -> Result<String> {
+pub(super) async fn without_loss(event: impl AsyncFnOnce() -> Result<()>) -> Result<String> {
     let (reports, took) = under_load(event).await?;
     let mut told = Vec::new();
     for (kind, report) in ["pooled", "new"].iter().zip(&reports) {
@@ -90,7 +90,7 @@ async fn replaced(
 }
 
 /// Replaces a service's pods one after the other, as a new version would.
-async fn restart(service: &str) -> Result<()> {
+pub(super) async fn restart(service: &str) -> Result<()> {
     kubectl(&format!("rollout restart deployment/{service} -n staging")).await?;
     system::rolled_out("staging", service).await
 }

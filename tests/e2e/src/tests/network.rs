@@ -10,7 +10,7 @@ use super::{Test, test};
 use crate::{
     Result,
     cluster::{apply, kubectl},
-    pod::{Pod, Settings},
+    pod::{NEVER_READY, Pod, Settings},
     system::{self, pods_of},
 };
 
@@ -127,7 +127,8 @@ async fn probe(from: &str, addresses: &[&str]) -> Result<Pod> {
         labels: &format!("{{app.kubernetes.io/name: {part}}}"),
         arguments: &format!("[reach, {}]", addresses.join(", ")),
         resources: "{requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 100m, memory: 64Mi}}",
-        readiness: "{exec: {command: [/bin/none]}, periodSeconds: 60}",
+        readiness: NEVER_READY,
+        ..Settings::default()
     };
     Pod::start(namespace, settings).await
 }

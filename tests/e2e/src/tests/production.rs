@@ -17,7 +17,7 @@ use tokio::{process::Command, time::sleep};
 use super::{Test, rights, test};
 use crate::{
     Result,
-    cluster::{PortForward, get, kubectl},
+    cluster::{PortForward, apply, get, kubectl},
     generator::{Report, SKU},
     load::{Kind, Load},
     system::{self, OURS, SERVICES, all_ready_in, databases_in, pin, unique},
@@ -65,6 +65,15 @@ async fn deploy() -> Result<()> {
             .await?;
         }
     }
+    // The same people and programs write to both.
+    let keys = get("secret api-keys -n staging").await?;
+    let keys = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "api-keys", "namespace": "production"},
+        "data": keys["data"],
+    });
+    apply(&keys.to_string()).await?;
     kubectl(&format!("apply -k {OVERLAY}")).await?;
     for service in SERVICES {
         pin("production", service, 2).await?;
@@ -150,8 +159,8 @@ async fn stock() -> Result<()> {
     let item =
         json!({"name": "Hex bolt", "unit_price": {"minor": 35, "currency": "EUR"}}).to_string();
     let headers = [("content-type", "application/json")];
-    let url = format!("{}/api/v1/items/{SKU}", forward.url());
-    let reply = http::send(Method::PUT, &url, &headers, item).await?;
+    let api = system::api(&forward.url())?;
+    let reply = api.send(Method::PUT, &format!("/api/v1/items/{SKU}"), &headers, item).await?;
     let is_there = [StatusCode::CREATED, StatusCode::OK].contains(&reply.status);
     ensure!(is_there, "the item: {} {}", reply.status, reply.text());
     system::receive(&forward.url(), SKU, 100_000).await
@@ -171,7 +180,8 @@ async fn orders() -> Result<u64> {
 /// Waits until nothing is under way; then the law must hold.
 async fn lawful() -> Result<Counts> {
     let (databases, _forward) = databases_in("production").await?;
-    settle(&gateway().await?.url(), &databases, &[]).await
+    let forward = gateway().await?;
+    settle(&system::api(&forward.url())?, &databases, &[]).await
 }
 
 /// An order that was confirmed.

@@ -46,7 +46,8 @@ pub(super) async fn rights_in(environment: &str) -> Result<String> {
     Ok(format!("{} service accounts and {} groups", accounts.len(), GROUPS.len()))
 }
 
-async fn service_accounts(environment: &str) -> Result<Vec<String>> {
+/// The service accounts of an environment.
+pub(super) async fn service_accounts(environment: &str) -> Result<Vec<String>> {
     let list = get(&format!("serviceaccounts -n {environment}")).await?;
     let accounts = list["items"].as_array().context("no list")?.iter();
     Ok(accounts.filter_map(|item| Some(item["metadata"]["name"].as_str()?.to_owned())).collect())

@@ -65,9 +65,8 @@ async fn traced() -> Result<String> {
         ("traceparent", &parent),
     ];
     let body = json!({"customer": key, "lines": [{"sku": "BOLT-M8", "quantity": 1}]}).to_string();
-    let reply =
-        http::send(Method::POST, &format!("{}/api/v1/orders", gateway.url()), &headers, body)
-            .await?;
+    let api = system::api(&gateway.url())?;
+    let reply = api.send(Method::POST, "/api/v1/orders", &headers, body).await?;
     ensure!(reply.status == StatusCode::CREATED, "{} {}", reply.status, reply.text());
     until("all three services have sent spans of it", Duration::from_secs(60), async || {
         let seen = http::get(&format!("{}/seen/{trace}", collector.url())).await?.json();

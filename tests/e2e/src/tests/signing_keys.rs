@@ -1,0 +1,116 @@
+//! The keys that tokens are signed with: replaced, and not to be had, under load all the while.
+
+use anyhow::{Context, ensure};
+use hyper::{Method, StatusCode};
+use local_stack::http;
+use tokio::time::sleep;
+
+use super::{
+    Test,
+    disruptions::{ready, restart, without_loss},
+    test,
+};
+use crate::{
+    Result,
+    cluster::{PortForward, kubectl},
+    plane::{self, plane},
+    system::{SERVICES, pods_of},
+    token::{self, Parts},
+};
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        test("signing_keys_are_rotated_under_load_with_no_failed_request", 300, rotated),
+        test(
+            "known_keys_go_on_while_the_api_server_is_away",
+            240 + plane::away().as_secs(),
+            without_api_server,
+        ),
+    ]
+}
+
+/// The pods of before keep their tokens of the old key; those that come get tokens of the new one, which the others do
+/// not know yet. Service by service, so that each meets both.
+async fn rotated() -> Result<String> {
+    if !plane::is_given() {
+        return Ok(plane::MISSING.to_owned());
+    }
+    ready().await?;
+    let old = tokens().await?;
+    let measured = without_loss(async || {
+        plane("rotate-keys").await?;
+        for service in ["orders", "api-gateway", "inventory"] {
+            restart(service).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    let new = tokens().await?;
+    let keys = token::published_keys().await?;
+    for ((old, service), (new, _)) in old.iter().zip(&new) {
+        let names = [Parts::of(old)?.key_id()?, Parts::of(new)?.key_id()?];
+        ensure!(names[0] != names[1], "{service}'s tokens are signed with the same key");
+        for (name, token) in names.iter().zip([old, new]) {
+            ensure!(keys.iter().any(|key| key["kid"] == **name), "{name} is not published");
+            let status = asked(service, token).await?;
+            ensure!(status == StatusCode::OK, "{service}, a token of the key {name}: {status}");
+        }
+    }
+    let algorithms: Vec<_> = keys.iter().filter_map(|key| key["alg"].as_str()).collect();
+    Ok(format!("{measured}; keys published: {}", algorithms.join(", ")))
+}
+
+/// A token of the gateway for each service, with the service.
+async fn tokens() -> Result<Vec<(String, &'static str)>> {
+    let mut tokens = Vec::new();
+    for service in ["orders", "inventory"] {
+        let audience = format!("stockyard-{service}");
+        tokens.push((token::of("staging", "gateway-sa", Some(&audience)).await?, service));
+    }
+    Ok(tokens)
+}
+
+/// What a service says to a token.
+async fn asked(service: &str, token: &str) -> Result<StatusCode> {
+    let forward = PortForward::open(&format!("svc/{service} :80 -n staging")).await?;
+    let path = if service == "orders" { "/v1/orders" } else { "/v1/items" };
+    let headers = [("authorization", &*format!("Bearer {token}"))];
+    let reply = http::send(Method::GET, &format!("{}{path}", forward.url()), &headers, "").await?;
+    Ok(reply.status)
+}
+
+/// Nobody can ask the cluster anything meanwhile, these tests neither.
+async fn without_api_server() -> Result<String> {
+    if !plane::is_given() {
+        return Ok(plane::MISSING.to_owned());
+    }
+    ready().await?;
+    let before = restarts().await?;
+    let away = plane::away();
+    let measured = without_loss(async || {
+        plane("stop").await?;
+        let answer = kubectl("get --raw /readyz").await;
+        sleep(away).await;
+        plane("start").await?;
+        let refusal = answer.err().context("the API server is not away")?;
+        ensure!(format!("{refusal:#}").contains("refused"), "it is not away: {refusal:#}");
+        Ok(())
+    })
+    .await?;
+    let after = restarts().await?;
+    ensure!(after == before, "pods, and how often they were started again: {before:?}, {after:?}");
+    // And it is heard again: a new pod becomes ready, which waits for the keys.
+    restart("orders").await?;
+    Ok(format!("the API server was away for {away:?}; {measured}"))
+}
+
+/// Every pod of the services, with how often it was started again.
+async fn restarts() -> Result<Vec<(String, u64)>> {
+    let mut restarts = Vec::new();
+    for service in SERVICES {
+        let pods = pods_of(service).await?;
+        restarts.extend(pods.iter().map(|pod| (pod.name().to_owned(), pod.restarts())));
+    }
+    restarts.sort();
+    Ok(restarts)
+}
