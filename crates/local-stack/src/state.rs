@@ -23,7 +23,7 @@ pub const NOBODY: u32 = 65534;
 #[derive(Debug)]
 pub struct State {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
             ),
             Err(error) => return Err(error).context("cannot lock the state folder"),
         }
-        let state = Self { path, _lock: lock };
+        let state = Self { path, lock };
         state.check_reachable()?;
         Ok(state)
     }
@@ -73,6 +73,13 @@ impl State {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for State {
+    /// Closing the file is not enough: a process that is just being started has a copy of it for a moment.
+    fn drop(&mut self) {
+        let _closing_it_does_the_same = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 
@@ -125,6 +132,16 @@ mod tests {
         let _first = State::open(folder.path()).unwrap();
         let message = State::open(folder.path()).unwrap_err().to_string();
         assert!(message.starts_with("another stack runs on the state folder"), "{message}");
+    }
+
+    #[test]
+    fn a_copy_of_the_lock_that_a_new_process_has_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let first = State::open(folder.path()).unwrap();
+        let _copy = first.lock.try_clone().unwrap();
+        drop(first);
+        State::open(folder.path()).unwrap();
     }
 
     #[test]
