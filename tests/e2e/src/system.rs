@@ -72,8 +72,15 @@ fn key(file: &str) -> Result<String> {
 
 /// Waits until a service's newest revision has replaced the one before.
 pub async fn rolled_out(namespace: &str, service: &str) -> Result<()> {
-    let status = format!("rollout status deployment/{service} -n {namespace} --timeout=90s");
-    kubectl(&status).await.map(drop)
+    rolled_out_within(namespace, service, Duration::from_secs(90)).await
+}
+
+/// The same with a bound of its own.
+pub async fn rolled_out_within(namespace: &str, service: &str, within: Duration) -> Result<()> {
+    let within = within.as_secs();
+    kubectl(&format!("rollout status deployment/{service} -n {namespace} --timeout={within}s"))
+        .await
+        .map(drop)
 }
 
 /// Removes production if these tests have made it.
