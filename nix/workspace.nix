@@ -12,7 +12,7 @@
   elsewhere ? false,
 }: let
   root = ../.;
-  crates = map (name: "crates/${name}") (builtins.attrNames (builtins.readDir ../crates)) ++ ["tests/e2e"];
+  crates = map (name: "crates/${name}") (builtins.attrNames (builtins.readDir ../crates)) ++ ["bench" "tests/e2e"];
   services = ["api-gateway" "orders" "inventory"];
   tools = ["local-stack" "nix-format" "oci-image"];
 
@@ -42,7 +42,7 @@
 
   # Empty sources for the crates whose own are not there.
   dummies = builtins.toFile "dummies.sh" ''
-    for crate in crates/*/ tests/e2e/; do
+    for crate in bench/ crates/*/ tests/e2e/; do
       [ ! -d "$crate/src" ] || continue
       mkdir -p "$crate/src"
       : > "$crate/src/lib.rs"
@@ -97,7 +97,7 @@
   releaseLayers = lib.mapAttrs (goarch: set:
     layerOf set "dependencies-release-${goarch}"
     (lib.concatMapStringsSep "\n" (name: "cargo build --release --locked --offline --target ${target set} -p ${name}")
-      (services ++ lib.optionals (goarch == hostArchitecture) (tools ++ ["e2e"]))))
+      (services ++ lib.optionals (goarch == hostArchitecture) (tools ++ ["bench" "e2e"]))))
   static;
   devLayer = layerOf pkgs "dependencies-dev" ''
     cargo clippy --workspace --all-targets --locked --offline
@@ -128,5 +128,8 @@ in rec {
   # GOARCH -> name -> the service's program.
   programsFor = lib.mapAttrs (goarch: _: lib.genAttrs services (program goarch ["service-kit"])) static;
   # The host's.
-  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []) // {e2e = program hostArchitecture ["local-stack" "manifest-tests"] "e2e";};
+  programs = programsFor.${hostArchitecture} // lib.genAttrs tools (program hostArchitecture []) // {
+    bench = program hostArchitecture ["local-stack"] "bench";
+    e2e = program hostArchitecture ["local-stack" "manifest-tests"] "e2e";
+  };
 }

@@ -95,6 +95,18 @@ in {
   skopeo = programs "skopeo" "tools" tools ["usr/bin/skopeo"];
   jq = programs "jq" "tools" tools ["usr/bin/jq"];
   kustomize = programs "kustomize" "tools" tools ["usr/bin/kustomize"];
+  nginx = programs "nginx" "nginx" (bare "nginx") ["usr/sbin/nginx"];
+  wrk = programs "wrk" "wrk" (bare "wrk") ["usr/bin/wrk"];
+  # Its tools are static programs beside it, which Debian's launcher looks for below /usr.
+  valgrind =
+    builders.runCommand "valgrind" {
+      meta.mainProgram = "valgrind";
+      passthru.debs = lock.contents lock.sets.valgrind;
+    } ''
+      mkdir -p $out/bin
+      printf '#!%s\nexport VALGRIND_LIB=''${VALGRIND_LIB:-%s}\nexec %s "$@"\n' ${toolchain}/usr/bin/bash ${bare "valgrind"}/usr/libexec/valgrind ${bare "valgrind"}/usr/bin/valgrind.bin > $out/bin/valgrind
+      chmod +x $out/bin/valgrind
+    '';
   cosign = programs "cosign" "cosign" (bare "cosign") ["usr/bin/cosign"];
   # Debian's docker-registry; its program has the name that nixpkgs knows it by.
   distribution =

@@ -1,0 +1,3 @@
+//! Measures the services side by side with what people would use instead.
+
+fn main() {}
