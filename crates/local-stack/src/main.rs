@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use local_stack::{
-    Result, Service, Settings, Stack, api_keys, crash, measure, ports::Ports, state,
+    Result, Service, Settings, Stack, api_keys, child::Output, crash, measure, ports::Ports, state,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -110,7 +110,7 @@ fn command() -> Result<Command> {
             state: state::default_folder(lookup)?,
             ports: Ports::from_lookup(lookup)?,
             durable: true,
-            echo: true,
+            output: Output::Echoed,
             environment: BTreeMap::new(),
         })
     };
@@ -136,7 +136,7 @@ fn aside(settings: Settings, state: &Path) -> Settings {
         ports: Ports::any(),
         prometheus: None,
         durable: false,
-        echo: false,
+        output: Output::Kept,
         ..settings
     }
 }

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::{
     Result,
-    child::Child,
+    child::{Child, Output},
     state::{self, NOBODY, State},
 };
 
@@ -54,7 +54,7 @@ impl Server {
             settings.extend(["fsync=off", "full_page_writes=off"]);
         }
         command.args(settings.into_iter().flat_map(|setting| ["-c", setting]));
-        Child::spawn("postgresql", command, false)
+        Child::spawn("postgresql", command, &Output::Kept)
     }
 }
 

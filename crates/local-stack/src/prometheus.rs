@@ -6,7 +6,11 @@ use anyhow::Result;
 use rustix::process::Signal;
 use tokio::process::Command;
 
-use crate::{child::Child, ports, state::State};
+use crate::{
+    child::{Child, Output},
+    ports,
+    state::State,
+};
 
 /// How long it may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -36,7 +40,7 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", folder.join("data").display()));
         command.arg(format!("--web.listen-address={}", ports::loopback(port)));
         command.arg("--storage.tsdb.retention.time=7d");
-        Ok(Self { child: Child::spawn("prometheus", command, false)? })
+        Ok(Self { child: Child::spawn("prometheus", command, &Output::Kept)? })
     }
 
     /// Its process.

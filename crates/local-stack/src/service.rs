@@ -6,7 +6,11 @@ use anyhow::Context;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{Result, child::Child, ports::Port, ports::loopback};
+use crate::{
+    Result,
+    child::{Child, Output},
+    ports::{Port, loopback},
+};
 
 /// How long a service may take to listen.
 const LISTEN_WITHIN: Duration = Duration::from_secs(30);
@@ -54,13 +58,13 @@ impl Running {
         programs: &Path,
         [public, admin]: [Port; 2],
         settings: &[(String, String)],
-        echo: bool,
+        output: &Output,
     ) -> Result<Self> {
         let mut command = Command::new(programs.join(service.name()));
         command.env("LISTEN", loopback(public.number).to_string());
         command.env("ADMIN_LISTEN", loopback(admin.number).to_string());
         command.envs(settings.iter().map(|(name, value)| (name, value)));
-        let mut child = Child::spawn(service.name(), command, echo)?;
+        let mut child = Child::spawn(service.name(), command, output)?;
         let line = child.listening(LISTEN_WITHIN).await?;
         let line: Value =
             serde_json::from_str(&line).context("the log line `listening` is no JSON")?;

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use crate::{
     ApiClient, Result,
     api_keys::ApiKeys,
+    child::Output,
     http,
     ports::{self, Port, Ports},
     postgres::Postgres,
@@ -45,8 +46,8 @@ pub struct Settings {
     pub ports: Ports,
     /// Is the state flushed to the disk?
     pub durable: bool,
-    /// Do the services' logs go to standard output?
-    pub echo: bool,
+    /// Where the services' logs go.
+    pub output: Output,
     /// Further settings for the services, as environment variables.
     pub environment: BTreeMap<String, String>,
 }
@@ -112,7 +113,7 @@ impl Stack {
             &self.settings.programs,
             ports,
             &environment,
-            self.settings.echo,
+            &self.settings.output,
         )
         .await?;
         // Where it listened once it listens again: the others know that address.
@@ -133,7 +134,7 @@ impl Stack {
             &self.settings.programs,
             [any, any],
             &self.environment(service),
-            false,
+            &Output::Kept,
         )
         .await
     }

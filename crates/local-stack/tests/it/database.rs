@@ -10,7 +10,7 @@ use std::{
 
 use local_stack::{
     Service,
-    child::Child,
+    child::{Child, Output},
     http,
     ports::{self, Port},
     service::Running,
@@ -70,7 +70,7 @@ impl Server {
         command.arg("-D").arg(&data).args(["-c", "ssl=on", "-c", "fsync=off"]);
         command.arg("-c").arg(format!("unix_socket_directories={}", socket.display()));
         command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
-        let child = Child::spawn("postgresql", command, false).unwrap();
+        let child = Child::spawn("postgresql", command, &Output::Kept).unwrap();
         let admin = connect(&socket, port).await;
         for statement in [
             "CREATE ROLE inventory LOGIN PASSWORD 'first'",
@@ -101,7 +101,7 @@ impl Server {
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
         let any = Port { variable: "", number: 0 };
         let programs = settings(Path::new("/")).programs;
-        Running::start(Service::Inventory, &programs, [any, any], &environment, false)
+        Running::start(Service::Inventory, &programs, [any, any], &environment, &Output::Kept)
             .await
             .unwrap()
     }

@@ -10,6 +10,7 @@ use std::{
 use hyper::Method;
 use local_stack::{
     Service, Settings, Stack,
+    child::Output,
     http::{self, Reply},
     ports::Ports,
 };
@@ -39,7 +40,7 @@ pub(crate) fn settings(state: &Path) -> Settings {
         state: state.to_owned(),
         ports: Ports::any(),
         durable: false,
-        echo: false,
+        output: Output::Kept,
         environment: BTreeMap::new(),
     }
 }
