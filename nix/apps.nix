@@ -46,6 +46,15 @@ in {
   api-key = localStack "key" "Prints the API key of the run on this machine, which writes need";
   crash-rounds = localStack "crash-rounds" "Kills orders and inventory under load, N times, and holds the databases against the law";
   measure = localStack "measure" "Starts the services N times; time to ready and idle memory of each";
+  bench = script "bench" "Measures the services side by side with what people would use instead" {
+    runtimeInputs = [pkgs.nginx pkgs.wrk pkgs.valgrind];
+    runtimeEnv = {
+      STOCKYARD_BIN_DIR = "${bin}/bin";
+      STOCKYARD_POSTGRES_DIR = "${pkgs.postgresql_17}/bin";
+      STOCKYARD_PEERS = "${../bench/peers}";
+    };
+    text = "exec ${lib.getExe workspace.programs.bench} \"$@\"";
+  };
   push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {layouts = "${images.withTests.layouts}";};
   load = withImages "load" "Loads the images into docker, podman, containerd, minikube or kind" [] {archives = "${images.withTests.archives}";};
   sign = withImages "sign" "Signs the pushed images with a key, by cosign" [pkgs.cosign pkgs.jq] {};

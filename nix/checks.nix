@@ -145,6 +145,17 @@ in {
     echo '3 passed, 0 failed' > $out/totals
   '';
 
+  # Instructions of the hot paths, in the programs that the images have, against the committed figures. They are amd64's.
+  ${
+    if workspace.hostArchitecture == "amd64"
+    then "instructions"
+    else null
+  } = pkgs.runCommand "check-instructions" {} ''
+    ${apps.bench.program} instructions --figures ${../bench/instructions.toml} | tee log
+    mkdir $out
+    grep -E '^[1-9][0-9]* passed, 0 failed$' log > $out/totals
+  '';
+
   # The ways out of here: pushed to a real registry, pulled back, signed.
   push = pkgs.runCommand "check-push" {
     nativeBuildInputs = [pkgs.distribution pkgs.skopeo pkgs.jq pkgs.cosign workspace.programs.oci-image];

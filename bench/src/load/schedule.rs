@@ -1,0 +1,103 @@
+//! The times at which requests are due.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+/// A constant rate for some time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Phase {
+    /// Requests a second.
+    pub rate: f64,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+impl Phase {
+    fn count(self) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "rates and times are positive, and their product far below 2^53"
+        )]
+        let count = (self.rate * self.lasts.as_secs_f64()).round() as u64;
+        count
+    }
+}
+
+/// Phases, one after the other.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Schedule {
+    phases: Vec<Phase>,
+}
+
+impl Schedule {
+    /// Those phases.
+    pub fn new(phases: impl Into<Vec<Phase>>) -> Self {
+        Self { phases: phases.into() }
+    }
+
+    /// One rate for all the time.
+    pub fn constant(rate: f64, lasts: Duration) -> Self {
+        Self::new([Phase { rate, lasts }])
+    }
+
+    /// How many requests it has; none when there is no phase.
+    pub fn count(&self) -> Option<u64> {
+        (!self.phases.is_empty()).then(|| self.phases.iter().map(|phase| phase.count()).sum())
+    }
+
+    /// How long it lasts.
+    pub fn lasts(&self) -> Duration {
+        self.phases.iter().map(|phase| phase.lasts).sum()
+    }
+
+    /// When the request of that number is due, from the start; none when there is no such one.
+    pub fn due(&self, mut number: u64) -> Option<Duration> {
+        let mut begin = Duration::ZERO;
+        for phase in &self.phases {
+            if number < phase.count() {
+                #[expect(clippy::cast_precision_loss, reason = "it is far below 2^53")]
+                let after = number as f64 / phase.rate;
+                return Some(begin + Duration::from_secs_f64(after));
+            }
+            number -= phase.count();
+            begin += phase.lasts;
+        }
+        None
+    }
+
+    /// Gives a permit for each request when it is due. A thread's sleep is exact to some ten microseconds, tokio's timer
+    /// to a millisecond only.
+    pub(super) fn pace(&self, start: Instant, permits: &Semaphore) {
+        for due in (0..).map_while(|number| self.due(number)) {
+            while let Some(wait) = (start + due).checked_duration_since(Instant::now()) {
+                if wait.is_zero() {
+                    break;
+                }
+                thread::park_timeout(wait);
+            }
+            permits.add_permits(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_due_at_fixed_times_phase_by_phase() {
+        let second = Duration::from_secs(1);
+        let phase = |rate| Phase { rate, lasts: second };
+        let schedule = Schedule::new([phase(4.0), phase(2.0)]);
+        let due: Vec<_> = (0..).map_while(|number| schedule.due(number)).collect();
+        let expected = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5].map(Duration::from_secs_f64);
+        assert_eq!(due, expected);
+        assert_eq!((schedule.count(), schedule.lasts()), (Some(6), 2 * second));
+        assert_eq!((Schedule::default().count(), Schedule::default().due(0)), (None, None));
+    }
+}
