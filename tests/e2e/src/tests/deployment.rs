@@ -1,15 +1,18 @@
 //! What README's first commands give.
 
-use std::time::Duration;
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use hyper::StatusCode;
 use local_stack::http;
 
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{PortForward, until},
+    cluster::{PortForward, command, get, kubectl, until},
     system::{self, place, unique},
 };
 
@@ -18,6 +21,7 @@ pub(super) fn tests() -> Vec<Test> {
         test("staging_is_deployed_and_everything_becomes_ready", 180, everything_becomes_ready),
         test("the_dashboard_is_shown_by_port_forward", 60, dashboard),
         test("an_order_is_placed_and_confirmed", 60, order),
+        test("a_node_without_the_image_has_a_ready_pod_within_two_seconds", 180, pulled),
     ]
 }
 
@@ -53,4 +57,76 @@ async fn order() -> Result<String> {
     let again = place(&gateway.url(), &key, "BOLT-M8", 2).await?;
     ensure!(again.body == reply.body, "the same key was answered {}", again.text());
     Ok(format!("confirmed, and the same again for the same key: {}", reply.json()["id"]))
+}
+
+/// The gateway's image is taken from the node, and its pod started anew, five times. The fastest counts: probes come once
+/// a second, and one that comes a moment too early costs a whole one.
+async fn pulled() -> Result<String> {
+    system::deployed().await?;
+    let mut times = Vec::new();
+    let mut pulls = Vec::new();
+    for _ in 0..5 {
+        // Without replicas its autoscaler rests too.
+        scale(0).await?;
+        until("the gateway's pods are gone", Duration::from_secs(60), async || {
+            Ok(system::pods_of("api-gateway").await?.is_empty().then_some(()))
+        })
+        .await?;
+        remove_image("api-gateway").await?;
+        let start = Instant::now();
+        scale(1).await?;
+        let ready = "wait pod -l app.kubernetes.io/name=api-gateway,app.kubernetes.io/part-of=stockyard -n staging
+            --for=condition=Ready --timeout=30s";
+        until("the gateway's pod is ready", Duration::from_secs(40), async || {
+            kubectl(ready).await.map(Some) // fails at once as long as there is no pod
+        })
+        .await?;
+        times.push(start.elapsed());
+        pulls.push(pull(system::pod_of("api-gateway").await?.name()).await?);
+    }
+    times.sort();
+    ensure!(times[0] <= Duration::from_secs(2), "it took {times:?}; the pulls: {pulls:?}");
+    let seconds = |index: usize| times[index].as_secs_f64();
+    Ok(format!(
+        "pulled and ready after {:.2} s at best, {:.2} s in the median; {}",
+        seconds(0),
+        seconds(times.len() / 2),
+        pulls.join("; ")
+    ))
+}
+
+async fn scale(replicas: u32) -> Result<()> {
+    kubectl(&format!("scale deployment/api-gateway -n staging --replicas={replicas}"))
+        .await
+        .map(drop)
+}
+
+/// Removes a service's image from the node by all its names, with what no other image has of it.
+async fn remove_image(service: &str) -> Result<()> {
+    let node = env::var("E2E_NODE").unwrap_or_default();
+    let ctr = format!("{node} ctr --namespace k8s.io images");
+    let listed = command(&format!("{ctr} ls")).await?;
+    // The name, the type, the digest.
+    let images = listed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?, words.nth(1)?))
+    });
+    let of_service = format!("/{service}:");
+    let (_, digest) = images
+        .clone()
+        .find(|(name, _)| name.contains(&of_service))
+        .with_context(|| format!("the node has no image of {service}:\n{listed}"))?;
+    let names: Vec<_> =
+        images.filter(|(_, other)| *other == digest).map(|(name, _)| name).collect();
+    command(&format!("{ctr} rm --sync {}", names.join(" "))).await.map(drop)
+}
+
+/// What the kubelet says of a pod's pull: how long it took, and of how many bytes.
+async fn pull(pod: &str) -> Result<String> {
+    let events =
+        get(&format!("events -n staging --field-selector involvedObject.name={pod},reason=Pulled"))
+            .await?;
+    let message = events["items"][0]["message"].as_str().context("no image was pulled")?;
+    ensure!(message.starts_with("Successfully pulled"), "{message}");
+    Ok(message.to_owned())
 }
