@@ -291,14 +291,18 @@ mod tests {
     #[tokio::test]
     async fn a_servers_processes_end_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", "sleep 60 & sleep 60"]);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 60 & sleep 60 & wait"]);
         let server = Server::spawn("sleeper", command, &folder.path().join("log")).unwrap();
         let mut processes = Vec::new();
-        while processes.len() < 3 {
+        for _ in 0..2000 {
+            if processes.len() == 3 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
             processes = server.processes().unwrap();
         }
+        assert_eq!(processes.len(), 3);
         drop(server);
         for process in processes {
             // Ended ones that nobody has waited for yet are still listed, as zombies.

@@ -176,7 +176,9 @@ impl System {
             used[part] = process::cpu_seconds(&processes.context("a service has ended")?)?;
         }
         let postgres = self.stack.postgres().child().id().context("PostgreSQL has ended")?;
-        used[3] = process::cpu_seconds(&process::tree(postgres)?)?;
+        // One of its workers may end while this looks.
+        let processes = process::tree(postgres)?.into_iter();
+        used[3] = processes.filter_map(|one| process::cpu_seconds(&[one]).ok()).sum();
         Ok(used)
     }
 

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Command {
-        let mut command = Command::new("sh");
+        let mut command = Command::new("/bin/sh"); // the only one in a sandbox of Nix
         command.args(["-c", script]);
         command
     }
