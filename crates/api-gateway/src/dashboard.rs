@@ -63,7 +63,11 @@ impl View {
 
     /// The same for a terminal.
     pub fn text(&self) -> Response {
-        page(body::text(StatusCode::OK, "text/plain; charset=utf-8", self.lines()))
+        page(body::text(
+            StatusCode::OK,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+            self.lines(),
+        ))
     }
 
     fn lines(&self) -> String {
@@ -158,7 +162,8 @@ fn told(outcome: Option<Outcome>) -> String {
 
 /// A page of ours, with what it may load and tell.
 fn html(status: StatusCode, text: String) -> Response {
-    let mut response = page(body::text(status, "text/html; charset=utf-8", text));
+    let mut response =
+        page(body::text(status, HeaderValue::from_static("text/html; charset=utf-8"), text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     // Forms tell where they come from by it; other sites learn nothing.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service_kit::client::{Client, json_body};
 use uuid::Uuid;
 
@@ -78,9 +78,19 @@ impl Inventory {
 
     /// Holds an order's stock, all lines or none.
     pub async fn reserve(&self, order_id: Uuid, lines: &[PricedLine]) -> Result<Moved, Error> {
-        let lines: Vec<_> =
-            lines.iter().map(|line| json!({"sku": line.sku, "quantity": line.quantity})).collect();
-        let body = json_body(&json!({"lines": lines, "ttl_seconds": HOLD_SECONDS}));
+        #[derive(Serialize)]
+        struct Hold<'a> {
+            lines: Vec<Held<'a>>,
+            ttl_seconds: i32,
+        }
+        #[derive(Serialize)]
+        struct Held<'a> {
+            sku: &'a str,
+            quantity: i64,
+        }
+        let lines =
+            lines.iter().map(|line| Held { sku: &line.sku, quantity: line.quantity }).collect();
+        let body = json_body(&Hold { lines, ttl_seconds: HOLD_SECONDS });
         let response = self.send(Method::PUT, &format!("v1/reservations/{order_id}"), body).await?;
         match response.status() {
             StatusCode::OK | StatusCode::CREATED => Ok(Moved::Done),

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts};
 use service_kit::{Kit, Problem, database::chain, metrics::register, telemetry};
-use tokio::time::{Instant, timeout_at};
-use tracing::Span;
+use tokio::{
+    time::{Instant, timeout_at},
+    try_join,
+};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Order, OrderInput, PricedLine, Status, total},
+    domain::{Line, Order, OrderInput, PricedLine, Status, total},
     error::Error,
     inventory::{Inventory, Moved},
-    store::{Answer, Begun, Store},
+    store::{Answer, Finished, Leased, Store},
 };
 
 /// How long placing waits for inventory: without prices it is then refused, without stock it is answered `pending`.
@@ -44,37 +46,51 @@ impl Placing {
     }
 
     /// Places an order once for a key, or gives the answer that the key got.
-    pub async fn place(&self, key: &str, input: &OrderInput) -> Result<Answer, Error> {
+    pub async fn place(&self, key: &str, input: OrderInput) -> Result<Answer, Error> {
         let fingerprint = input.fingerprint();
-        if let Some(answer) = self.earlier_answer(key, &fingerprint).await? {
-            return Ok(answer);
-        }
         let deadline = Instant::now() + DEADLINE;
-        let lines = timeout_at(deadline, self.inventory.price(&input.lines))
-            .await
-            .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))?;
-        let total = total(&lines)?;
-        let id = Uuid::now_v7();
-        match self.store.begin(key, &fingerprint, id, &input.customer, &lines, &total).await? {
-            Begun::New => {}
-            Begun::Earlier => {
-                return self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork);
+        // Most keys are new: the prices are asked for at the same time. With an earlier answer they are of no interest.
+        let is_new = async {
+            match self.earlier_answer(key, &fingerprint).await {
+                Ok(None) => Ok(()),
+                Ok(Some(answer)) => Err(Ok(answer)),
+                Err(error) => Err(Err(error)),
             }
-        }
+        };
+        let prices = async { Ok(self.prices(&input.lines, deadline).await) };
+        let lines = match try_join!(is_new, prices) {
+            Ok(((), lines)) => lines?,
+            Err(earlier) => return earlier,
+        };
+        let order = Order::new(input.customer, total(&lines)?, lines);
+        let id = order.id;
+        let Some(leased) = self.store.begin(key, &fingerprint, order).await? else {
+            return self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork);
+        };
         // A failure here is not the order's: it stays pending, and the worker goes on.
-        let driven = timeout_at(deadline, self.drive(id, &lines))
+        let driven = timeout_at(deadline, self.drive(leased))
             .await
             .unwrap_or_else(|_| Err(Error::Inventory("the deadline is over".into())));
-        if let Err(error) = driven {
-            tracing::warn!(order = %id, error = chain(&error), "an order stays pending");
-            self.store.postpone(id).await?;
+        match driven {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(order = %id, error = chain(&error), "an order stays pending");
+                self.store.postpone(id).await?;
+            }
         }
         let order = self.store.order(id).await?;
         if order.status == Status::Pending {
             self.count(Status::Pending);
         }
-        self.store.keep_answer(&answer(&order), id).await?;
+        self.store.keep_answer(&Answer::order(&order), id).await?;
         self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork)
+    }
+
+    async fn prices(&self, lines: &[Line], deadline: Instant) -> Result<Vec<PricedLine>, Error> {
+        timeout_at(deadline, self.inventory.price(lines))
+            .await
+            .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))
     }
 
     /// The answer of an earlier request with this key. Where a crash came between the order's end and its answer, the
@@ -88,12 +104,15 @@ impl Placing {
         if order.status == Status::Pending {
             return Err(Error::KeyAtWork);
         }
-        self.store.keep_answer(&answer(&order), order.id).await?;
+        self.store.keep_answer(&Answer::order(&order), order.id).await?;
         self.store.answer(key, fingerprint).await
     }
 
-    /// Brings a pending order to its end.
-    pub async fn drive(&self, id: Uuid, lines: &[PricedLine]) -> Result<(), Error> {
+    /// Brings a pending order to its end. Gives the answer that its key got with that; none when the key had one, or
+    /// when the order was brought to its end elsewhere.
+    pub async fn drive(&self, leased: Leased) -> Result<Option<Answer>, Error> {
+        let Order { id, lines, .. } = &leased.order;
+        let id = *id;
         let (status, rejection) = match self.inventory.reserve(id, lines).await {
             Ok(Moved::Done) => match self.inventory.confirm(id).await? {
                 Moved::Done => (Status::Confirmed, None),
@@ -103,21 +122,27 @@ impl Placing {
                 }
             },
             // Released: the order was cancelled meanwhile, which settles it.
-            Ok(Moved::Closed) => return Ok(()),
+            Ok(Moved::Closed) => return Ok(None),
             Err(Error::InsufficientStock(lacking)) => {
                 let problem = Problem::from(Error::InsufficientStock(lacking));
-                let answer = Answer::problem(&problem, &telemetry::trace_id(&Span::current()));
+                let answer = Answer::problem(&problem, &telemetry::trace_id());
                 (Status::Rejected, Some(answer))
             }
             Err(error) => return Err(error),
         };
-        if self.store.finish(id, status, rejection.as_ref()).await? {
-            self.count(status);
-        } else if self.store.order(id).await?.status == Status::Cancelled {
-            // Its cancelling may have passed before the stock was taken: whoever is last gives it back.
-            self.settle(id).await?;
+        match self.store.finish(leased, rejection).await? {
+            Finished::Now(answer) => {
+                self.count(status);
+                Ok(answer)
+            }
+            Finished::Elsewhere => {
+                // Its cancelling may have passed before the stock was taken: whoever is last gives it back.
+                if self.store.order(id).await?.status == Status::Cancelled {
+                    self.settle(id).await?;
+                }
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     /// Cancels an order; cancelled already, nothing happens.
@@ -142,16 +167,5 @@ impl Placing {
 
     fn count(&self, status: Status) {
         self.outcomes.with_label_values(&[status.name()]).inc();
-    }
-}
-
-/// An order's answer to the one who placed it.
-fn answer(order: &Order) -> Answer {
-    Answer {
-        status: 201,
-        content_type: "application/json".to_owned(),
-        location: Some(format!("/v1/orders/{}", order.id)),
-        body: serde_json::to_string(order)
-            .expect("our types have string keys and cannot fail to serialise"),
     }
 }

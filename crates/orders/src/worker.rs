@@ -8,11 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
-use crate::{
-    domain::{Order, Status},
-    error::Error,
-    placing::Placing,
-};
+use crate::{domain::Status, error::Error, placing::Placing, store::Leased};
 
 /// Between two looks at what is unsettled.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(2);
@@ -64,21 +60,22 @@ pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: Cancellation
 /// Takes up every order that is due. One that fails waits for its next turn, and the round goes on with the others.
 async fn round(placing: &Placing, shutdown: &CancellationToken) -> Result<(), Error> {
     while !shutdown.is_cancelled() {
-        let Some(order) = placing.store.take_up().await? else { break };
-        match finish(placing, &order).await {
-            Ok(()) => tracing::info!(order = %order.id, "took up an unfinished order"),
+        let Some(leased) = placing.store.take_up().await? else { break };
+        let id = leased.order.id;
+        match finish(placing, leased).await {
+            Ok(()) => tracing::info!(order = %id, "took up an unfinished order"),
             Err(error) => {
-                tracing::warn!(order = %order.id, error = chain(&error), "an unfinished order stays so");
-                placing.store.postpone(order.id).await?;
+                tracing::warn!(order = %id, error = chain(&error), "an unfinished order stays so");
+                placing.store.postpone(id).await?;
             }
         }
     }
     Ok(())
 }
 
-async fn finish(placing: &Placing, order: &Order) -> Result<(), Error> {
-    match order.status {
-        Status::Cancelled => placing.settle(order.id).await,
-        _ => placing.drive(order.id, &order.lines).await,
+async fn finish(placing: &Placing, leased: Leased) -> Result<(), Error> {
+    match leased.order.status {
+        Status::Cancelled => placing.settle(leased.order.id).await,
+        _ => placing.drive(leased).await.map(drop),
     }
 }

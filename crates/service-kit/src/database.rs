@@ -1,6 +1,8 @@
 //! PostgreSQL: a pool with a bounded wait, and migrations that several replicas may start at once.
 
 mod connect;
+mod lent;
+mod shared;
 
 use std::time::Duration;
 
@@ -13,9 +15,13 @@ use prometheus::{
     proto::MetricFamily,
 };
 use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
-use self::connect::Connector;
+use self::{
+    connect::Connector,
+    lent::Lent,
+    shared::{Reader, Shared},
+};
 use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch, metrics::register};
 
 /// The lock that one replica holds while it migrates; any constant, the same in all.
@@ -34,10 +40,17 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+/// A statement's parameters, `$1` and on.
+pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
 /// A pool of connections.
+///
+/// Each connection prepares a statement once and keeps it. That is why a statement is a constant: texts made up for each
+/// call would be kept without bound. One alone is its own transaction, and one round trip.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
+    shared: Shared,
     /// `database_pool_timeouts_total`: requests for a connection that none was free for in time.
     timeouts: IntCounter,
 }
@@ -102,7 +115,7 @@ impl Database {
         let timeouts = register(&kit.metrics.registry, timeouts.expect("the name is valid"));
         let shown = PoolMetrics::new(pool.clone());
         kit.metrics.registry.register(Box::new(shown)).map_err(BoxError::from)?;
-        let database = Self { pool, timeouts };
+        let database = Self { pool, shared: Shared::default(), timeouts };
         let migrated =
             database.clone().migrate_until_done(migrations, kit.readiness.latch("database"));
         let stopped = kit.shutdown.clone().cancelled_owned();
@@ -123,6 +136,79 @@ impl Database {
             }
             error.into()
         })
+    }
+
+    /// The rows that a statement gives.
+    pub async fn rows(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let client = Lent::new(self.get().await?);
+        let statement = client.prepare_cached(sql).await?;
+        let rows = client.query(&statement, parameters).await;
+        client.give_back();
+        Ok(rows?)
+    }
+
+    /// The one row that a statement gives.
+    pub async fn one(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Row, DatabaseError> {
+        let client = Lent::new(self.get().await?);
+        let statement = client.prepare_cached(sql).await?;
+        let row = client.query_one(&statement, parameters).await;
+        client.give_back();
+        Ok(row?)
+    }
+
+    /// The row that a statement gives, if any; more than one is an error.
+    pub async fn row(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, DatabaseError> {
+        let client = Lent::new(self.get().await?);
+        let statement = client.prepare_cached(sql).await?;
+        let row = client.query_opt(&statement, parameters).await;
+        client.give_back();
+        Ok(row?)
+    }
+
+    /// The row that a plain read gives, if any: it locks and changes nothing and ends soon, so others may read on the
+    /// same connection at the same time.
+    pub async fn read(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, DatabaseError> {
+        let reader = self.reader().await?;
+        let statement = reader.prepare_cached(sql).await?;
+        let row = reader.query_opt(&statement, parameters).await;
+        reader.give_back();
+        Ok(row?)
+    }
+
+    async fn reader(&self) -> Result<Reader, DatabaseError> {
+        match self.shared.join() {
+            Some(reader) => Ok(reader),
+            None => Ok(self.shared.open(self.get().await?)),
+        }
+    }
+
+    /// How many rows a statement changed.
+    pub async fn execute(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<u64, DatabaseError> {
+        let client = Lent::new(self.get().await?);
+        let statement = client.prepare_cached(sql).await?;
+        let changed = client.execute(&statement, parameters).await;
+        client.give_back();
+        Ok(changed?)
     }
 
     async fn migrate_until_done(self, migrations: &'static [Migration], latch: Latch) {

@@ -122,8 +122,11 @@ pub(super) fn session(name: Option<&str>) -> String {
 
 /// Back to the page, which tells what became of it.
 pub fn back(outcome: Outcome) -> Response {
-    let mut response =
-        body::text(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", outcome.message());
+    let mut response = body::text(
+        StatusCode::SEE_OTHER,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        outcome.message(),
+    );
     let location = format!("/?outcome={}#orders", outcome.name());
     let location = HeaderValue::from_str(&location).expect("the names are ASCII");
     response.headers_mut().insert(LOCATION, location);

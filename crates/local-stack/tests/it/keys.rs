@@ -1,10 +1,19 @@
 //! Idempotency keys over time, and orders that somebody left unfinished.
 
-use local_stack::{Service, laws::Databases, state::temporary_folder};
+use local_stack::{Service, Stack, laws::Databases, state::temporary_folder};
 use rustix::process::Signal;
 use uuid::Uuid;
 
 use crate::support::{get, item, order, place, reserve, start, start_with, until};
+
+/// Stock arrives.
+async fn receive(stack: &Stack, sku: &str, quantity: u32) {
+    let url = format!("{}/v1/items/{sku}/receipts", stack.url(Service::Inventory));
+    let (key, body) = (Uuid::now_v7().to_string(), format!(r#"{{"quantity":{quantity}}}"#));
+    let headers = [("idempotency-key", key.as_str())];
+    let arrived = local_stack::http::send(hyper::Method::POST, &url, &headers, body).await;
+    assert_eq!(arrived.unwrap().status, 200);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_free_again_after_its_time_and_not_before() {
@@ -114,20 +123,50 @@ async fn a_rejection_is_never_told_of_an_order_that_is_confirmed_in_the_end() {
     databases.orders.batch_execute(dying).await.unwrap();
     let first = place(&stack, "key", order("PADLOCK-40", 80)).await;
     assert_ne!(first.json()["type"], "/problems/insufficient-stock", "told before it was true");
-    let url = format!("{}/v1/items/PADLOCK-40/receipts", stack.url(Service::Inventory));
-    let arrived = local_stack::http::send(
-        hyper::Method::POST,
-        &url,
-        &[("idempotency-key", "r")],
-        r#"{"quantity":100}"#,
-    );
-    assert_eq!(arrived.await.unwrap().status, 200);
+    receive(&stack, "PADLOCK-40", 100).await;
     databases.orders.batch_execute("DROP TRIGGER dying ON orders").await.unwrap();
     until("the order is finished", || async {
         get(&stack, "/api/v1/orders").await.json()["orders"][0]["status"] == "confirmed"
     })
     .await;
     assert_eq!(place(&stack, "key", order("PADLOCK-40", 80)).await.status, 201);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_written_late_counts_for_nothing_once_the_order_was_taken_up() {
+    let state = temporary_folder().unwrap();
+    let settings = [("ORDER_LEASE", "6s"), ("RESUME_INTERVAL", "50ms")];
+    let stack = start_with(&state, &settings).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    // Who writes an order's end waits until its turn comes, before it has looked at the order.
+    let gates = "SELECT pg_advisory_lock(1), pg_advisory_lock(2);
+        CREATE SEQUENCE turns;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock(nextval('turns')); RETURN NULL; END $$;
+        CREATE TRIGGER waiting BEFORE UPDATE OF status ON orders FOR EACH STATEMENT EXECUTE FUNCTION wait()";
+    databases.orders.batch_execute(gates).await.unwrap();
+    let open = async |gate: i64| {
+        databases.orders.query_one("SELECT pg_advisory_unlock($1)", &[&gate]).await.unwrap();
+    };
+    // There is too little; but before the rejection is written, placing's time is over.
+    let placed = place(&stack, "key", order("PADLOCK-40", 80)).await;
+    assert_eq!((placed.status.as_u16(), &placed.json()["status"]), (201, &"pending".into()));
+    receive(&stack, "PADLOCK-40", 100).await;
+    until("the worker has taken the stock", || async {
+        item(&stack, "PADLOCK-40").await["on_hand"] == 75 + 100 - 80
+    })
+    .await;
+    open(1).await;
+    until("the rejection is through", || async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        databases.orders.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    open(2).await;
+    until("all is at rest", || async { databases.at_rest().await.unwrap() }).await;
+    assert_eq!(databases.breaches().await.unwrap().0, Vec::<String>::new());
+    assert_eq!(get(&stack, placed.header("location")).await.json()["status"], "confirmed");
     stack.stop().await.unwrap();
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hyper::Method;
 use local_stack::{Service, http, state::temporary_folder};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::support::{fault, get, item, metric, order, place, start, start_with, until};
 
@@ -101,6 +103,67 @@ async fn a_request_waits_for_a_database_connection_only_so_long() {
     assert!(metric(&stack, INVENTORY, "database_pool_timeouts_total ").await >= 1.0);
     lock.rollback().await.unwrap();
     assert_eq!(holder.await.unwrap(), 200);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_behind_a_statement_that_was_given_up() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "300ms")]).await;
+    let mut databases = local_stack::laws::Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE items").await.unwrap();
+    let url = format!("{}/v1/items/CHAIN-6", stack.url(INVENTORY));
+    let (start, hasty) = (Instant::now(), [("x-request-timeout-ms", "600")]);
+    let given_up = http::send(Method::GET, &url, &hasty, "").await.unwrap();
+    assert!([503, 504].contains(&given_up.status.as_u16()), "{}", given_up.text());
+    // The only connection is at work still: it is not lent.
+    assert_eq!(http::get(&url).await.unwrap().status, 503);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    lock.rollback().await.unwrap();
+    until("it is free again", || async { http::get(&url).await.unwrap().status == 200 }).await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_share_a_connection_and_leave_it_to_others_all_the_same() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "300ms")]).await;
+    let mut databases = local_stack::laws::Databases::connect(&stack).await.unwrap();
+    let item = format!("{}/v1/items/CHAIN-6", stack.url(INVENTORY));
+    // While nobody gets on, those who came together are on the only connection, and the others are told in time.
+    let mut shared = 0;
+    while shared < 2 {
+        let lock = databases.inventory.transaction().await.unwrap();
+        lock.batch_execute("LOCK TABLE items").await.unwrap();
+        let reads = tokio::spawn(join_all([(); 20].map(|()| {
+            let item = item.clone();
+            async move { http::get(&item).await.unwrap().status.as_u16() }
+        })));
+        sleep(Duration::from_millis(600)).await;
+        lock.rollback().await.unwrap();
+        let statuses = reads.await.unwrap();
+        assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+        shared = statuses.iter().filter(|status| **status == 200).count();
+    }
+    // However many go on reading, it is free for a write in time.
+    let slow = "ALTER TABLE items RENAME TO all_items;
+        CREATE VIEW items AS SELECT all_items.* FROM all_items, pg_sleep(0.005)";
+    databases.inventory.batch_execute(slow).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(2);
+    let read = async || {
+        while Instant::now() < end {
+            assert_eq!(http::get(&item).await.unwrap().status, 200);
+        }
+    };
+    let write = async || {
+        let order = uuid::Uuid::now_v7();
+        let url = format!("{}/v1/reservations/{order}/release", stack.url(INVENTORY));
+        while Instant::now() < end {
+            assert_eq!(http::send(Method::POST, &url, &[], "").await.unwrap().status, 200);
+        }
+    };
+    tokio::join!(join_all([(); 12].map(|()| read())), write());
     stack.stop().await.unwrap();
 }
 
