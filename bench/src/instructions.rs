@@ -4,15 +4,13 @@
 mod callgrind;
 mod counted;
 mod figures;
-pub(crate) mod kept;
 mod paths;
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use anyhow::{Context, bail};
 use lexopt::Parser;
-use local_stack::{Result, Settings, Stack, child::Output, ports::Ports, state};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use local_stack::{Result, Settings, Stack, state};
 use tempfile::TempDir;
 
 use self::{
@@ -22,6 +20,7 @@ use self::{
 };
 use crate::{
     config::{self, Config},
+    process::{Cores, Place},
     progress, say,
 };
 
@@ -53,19 +52,11 @@ pub fn main(mut flags: Parser) -> Result<()> {
         say(&format!("{HELP}{}", config::HELP));
         return Ok(());
     };
-    stay_on_one_core()?;
+    // How often a service wakes up depends on who is faster, it or the one that answers it, and with several cores so does
+    // its count: by 4 % between a busy machine and a quiet one.
+    Cores::read()?.go(Place::Server)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(&config, &own))
-}
-
-/// Keeps this thread, and all that it starts, on one core. How often a service wakes up depends on who is faster, it or
-/// the one that answers it, and with several cores so does its count: by 4 % between a busy machine and a quiet one.
-fn stay_on_one_core() -> Result<()> {
-    let allowed = sched_getaffinity(None)?;
-    let first = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core));
-    let mut one = CpuSet::new();
-    one.set(first.context("this process may run nowhere")?);
-    sched_setaffinity(None, &one).context("cannot choose the core to run on")
 }
 
 /// Parts this command's own flags from the common ones.
@@ -105,17 +96,7 @@ async fn run(config: &Config, own: &Own) -> Result<()> {
 /// Counts every path, on a stack of its own.
 async fn count_all(config: &Config) -> Result<Vec<Measured>> {
     let folder = state::temporary_folder()?;
-    let settings = Settings {
-        programs: config.programs.clone(),
-        postgres: config.postgres.clone(),
-        prometheus: None,
-        rules: None,
-        state: folder.path().to_owned(),
-        ports: Ports::any(),
-        durable: false,
-        output: Output::Kept,
-        environment: BTreeMap::new(),
-    };
+    let settings = Settings::new(&config.programs, &config.postgres, folder.path());
     let stack = Stack::start(settings).await?;
     let counter = Counter {
         stack: &stack,

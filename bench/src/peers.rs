@@ -14,7 +14,7 @@ use local_stack::{
     child::{Child, Output},
     http,
     ports::{Port, free, loopback},
-    service::Running,
+    service::{self, Running},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -112,17 +112,15 @@ impl Peer {
 /// The gateway before an upstream, with everything on: metrics, the access log into a file, 1 % of traces to the sink.
 pub async fn gateway(bench: &Bench<'_>, upstream: &str) -> Result<Peer> {
     let own = [
-        ("ENVIRONMENT", "local".to_owned()),
-        ("IDENTITY", "off".to_owned()),
-        ("SHUTDOWN_DELAY", "0".to_owned()),
         ("ORDERS_URL", upstream.to_owned()),
         ("INVENTORY_URL", upstream.to_owned()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", bench.sink.url()),
         ("TRACE_RATIO", "0.01".to_owned()),
     ];
     let keys = ApiKeys::open(bench.folder)?.environment();
-    let settings: Vec<_> =
-        own.into_iter().chain(keys).map(|(name, value)| (name.to_owned(), value)).collect();
+    let local = service::LOCAL.map(|(name, value)| (name, value.to_owned()));
+    let all = local.into_iter().chain(own).chain(keys);
+    let settings: Vec<_> = all.map(|(name, value)| (name.to_owned(), value)).collect();
     let any = Port { variable: "", number: 0 };
     let output = Output::Filed(bench.folder.to_owned());
     let programs = &bench.config.programs;

@@ -45,14 +45,21 @@ pub struct Cores {
 
 impl Cores {
     /// Reads them from the affinity of the calling thread.
-    ///
-    /// # Errors
-    /// When there is one only: then the load takes from what is measured.
     pub fn read() -> Result<Self> {
         let set = sched_getaffinity(None)?;
         let all: Vec<_> = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
-        ensure!(all.len() > 1, "two cores are needed: one for what is measured, one for the load");
+        ensure!(!all.is_empty(), "this process may run nowhere");
         Ok(Self { all })
+    }
+
+    /// Them, where there is one for what is measured and another one for the load.
+    ///
+    /// # Errors
+    /// When there is one only: then the load takes from what is measured.
+    pub fn for_both(self) -> Result<Self> {
+        let is_enough = self.all.len() > 1;
+        ensure!(is_enough, "two cores are needed: one for what is measured, one for the load");
+        Ok(self)
     }
 
     /// The numbers of the cores of a place.

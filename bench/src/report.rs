@@ -13,8 +13,8 @@ use crate::{
     say,
 };
 
-/// Between these stands what was measured, in RESULTS.md.
-const MEASURED: [&str; 2] = ["<!-- begin measured -->", "<!-- end measured -->"];
+/// Between these stands what was measured, in RESULTS.md and SCALE.md.
+pub const MEASURED: [&str; 2] = ["<!-- begin measured -->", "<!-- end measured -->"];
 /// Between these stands the table, in a page such as README.
 const TABLE: [&str; 2] = ["<!-- bench -->", "<!-- /bench -->"];
 /// A new RESULTS.md.

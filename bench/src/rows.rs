@@ -4,7 +4,7 @@ pub mod database;
 pub mod http;
 pub mod resources;
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 /// What a row's figures are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,7 @@ impl Unit {
             _ => 2,
         };
         let text = format!("{value:.decimals$}");
-        if decimals > 0 {
-            return text;
-        }
-        let groups = text.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
-        groups.collect::<Vec<_>>().join(",")
+        if decimals > 0 { text } else { thousands(text) }
     }
 }
 
@@ -263,6 +259,13 @@ impl Bound {
     }
 }
 
+/// A whole number with a comma before every three digits.
+pub fn thousands(number: impl Display) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
 /// Megabytes (10^6 bytes) of the kernel's kB, which are of 1024 bytes.
 pub fn megabytes(kb: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "memory in kB is far below 2^52")]
@@ -371,6 +374,12 @@ mod tests {
     #[test]
     fn a_kb_of_the_kernels_has_1024_bytes() {
         assert!((megabytes(9000) - 9.216).abs() < 1e-9);
+    }
+
+    #[test]
+    fn large_numbers_have_commas() {
+        let shown = [7, 1_000, 12_345, 1_000_000].map(thousands);
+        assert_eq!(shown, ["7", "1,000", "12,345", "1,000,000"]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn main(flags: lexopt::Parser) -> Result<()> {
         say(config::HELP);
         return Ok(());
     };
-    let run = Run { cores: Cores::read()?, peaks: Peaks::default(), config };
+    let run = Run { cores: Cores::read()?.for_both()?, peaks: Peaks::default(), config };
     let mut memory = resources::memory();
     let mut measured = http::Measured::default();
     if [1, 2, 5, 7].iter().any(|row| run.config.measures(*row)) {

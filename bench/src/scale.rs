@@ -12,8 +12,6 @@ mod replicas;
 mod rows;
 mod system;
 
-use std::fs;
-
 use anyhow::{Context, bail};
 use lexopt::Parser;
 use local_stack::Result;
@@ -22,7 +20,7 @@ use self::chart::Panel;
 use crate::{
     config::{self, Config},
     machine::{Machine, first_line},
-    say,
+    report, say,
 };
 
 const HELP: &str = "\
@@ -62,9 +60,7 @@ async fn run(config: &Config) -> Result<()> {
     say(&text);
     if let Some(folder) = &config.out {
         let file = folder.join(PAGE);
-        let page =
-            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        fs::write(&file, page::renewed(&page, &text)?)?;
+        report::write_between(&file, report::MEASURED, &text, None)?;
         let panel = |title, x, y, logarithmic, points| Panel { title, x, y, logarithmic, points };
         let order = "CPU ms of an order";
         let panels = [

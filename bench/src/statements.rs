@@ -12,20 +12,13 @@ pub mod stock;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use local_stack::{
-    Service, Settings, Stack,
-    child::Output,
-    http,
-    ports::Ports,
-    postgres::Postgres,
-    state::{self, State},
-};
+use local_stack::{Service, Settings, Stack, http, postgres::connect, state};
 use serde_json::json;
 use tokio::time::sleep;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use self::script::{Typed, Variable};
-use crate::{config::Config, say};
+use crate::{config::Config, say, server_log};
 
 /// What begins a script.
 const HEAD: &str = "\
@@ -114,38 +107,12 @@ pub fn order(number: u64, sku: &str) -> (String, String) {
 /// Places an order and reads an item on a stack of its own, and sees what PostgreSQL is asked for.
 pub async fn watch(programs: &Path, postgres: &Path) -> Result<Scripts> {
     let folder = state::temporary_folder()?;
-    log_statements(postgres, folder.path()).await?;
-    let stack = Stack::start(Settings {
-        programs: programs.to_owned(),
-        postgres: postgres.to_owned(),
-        prometheus: None,
-        rules: None,
-        state: folder.path().to_owned(),
-        ports: Ports::any(),
-        durable: false,
-        output: Output::Kept,
-        environment: BTreeMap::new(),
-    })
-    .await?;
-    let scripts = ask(&stack, &folder.path().join("postgresql/log/statements.json")).await;
+    let all = [("log_statement", "all")];
+    let log = server_log::prepare(postgres, folder.path(), None, &all).await?;
+    let stack = Stack::start(Settings::new(programs, postgres, folder.path())).await?;
+    let scripts = ask(&stack, &log).await;
     stack.stop().await?;
     scripts
-}
-
-/// Lets the PostgreSQL of a state folder log each statement into a file, from its next start.
-async fn log_statements(programs: &Path, folder: &Path) -> Result<()> {
-    let mut postgres = Postgres::start(programs, &State::open(folder)?, false).await?;
-    let client = connect(&postgres.url("postgres")).await?;
-    let settings = [
-        ("logging_collector", "on"),
-        ("log_destination", "jsonlog"),
-        ("log_filename", "statements.log"), // .json for this destination
-        ("log_statement", "all"),
-    ];
-    for (name, value) in settings {
-        client.batch_execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await?;
-    }
-    postgres.stop().await
 }
 
 async fn ask(stack: &Stack, log: &Path) -> Result<Scripts> {
@@ -215,13 +182,6 @@ async fn typed(databases: &BTreeMap<&str, Client>, statement: log::Statement) ->
     let prepared = client.prepare(&statement.sql).await?;
     let types = prepared.params().iter().map(|kind| kind.name().to_owned()).collect();
     Ok(Typed { statement, types })
-}
-
-/// Connects to a database.
-pub async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
 }
 
 #[cfg(test)]

@@ -1,24 +1,20 @@
 //! A service under callgrind, beside a stack that runs as it is.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use local_stack::{
     Result, Service, Stack,
     api_keys::ApiKeys,
     child::{Child, Output},
-    http,
     ports::loopback,
+    service::{self, Running},
 };
 use rustix::process::Signal;
-use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::sleep;
 
-use super::{callgrind, kept::Kept, paths::HotPath};
+use super::{callgrind, paths::HotPath};
+use crate::kept::Kept;
 
 /// How long a service may take under callgrind to listen, to be ready, and to drain: it is some fifty times slower.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -57,38 +53,16 @@ impl Counter<'_> {
         let program = self.programs.join(service.name());
         let mut command = callgrind::command(&self.valgrind, &program, &counts);
         command.envs(self.environment(service)?);
-        let mut child = Child::spawn(service.name(), command, &Output::Kept)?;
-        let went = self.go(&mut child, path, times).await;
+        let child = Child::spawn(service.name(), command, &Output::Kept)?;
+        let mut running = Running::listening(child, WITHIN).await?;
+        let went = go(&running, path, times).await;
+        let child = &mut running.child;
         went.with_context(|| {
             format!("{} under callgrind printed:\n{}", service.name(), child.tail())
         })?;
         let status = child.stop(Signal::TERM, WITHIN).await?;
         ensure!(status.success(), "{} ended with {status}:\n{}", service.name(), child.tail());
         callgrind::total(&counts)
-    }
-
-    /// Waits until a service is ready, and goes a path so many times on one connection.
-    async fn go(&self, child: &mut Child, path: HotPath, times: u32) -> Result<()> {
-        let line: Value = serde_json::from_str(&child.listening(WITHIN).await?)?;
-        let url = |field: &str| {
-            let address = line[field].as_str().context("the line `listening` has no address")?;
-            anyhow::Ok(format!("http://{address}"))
-        };
-        let (public, ready) = (url("public")?, format!("{}/ready", url("admin")?));
-        let start = Instant::now();
-        while !http::get(&ready).await?.status.is_success() {
-            ensure!(
-                start.elapsed() < WITHIN,
-                "it is not ready: {}",
-                http::get(&ready).await?.text()
-            );
-            sleep(Duration::from_millis(50)).await;
-        }
-        let mut connection = Kept::open(&public).await?;
-        for _ in 0..times {
-            path.go(&mut connection).await?;
-        }
-        Ok(())
     }
 
     /// A service's settings: as in production, but for what it does by time and not by request, and for time-outs,
@@ -98,9 +72,6 @@ impl Counter<'_> {
         let mut environment: Vec<(&str, String)> = vec![
             ("LISTEN", any.clone()),
             ("ADMIN_LISTEN", any),
-            ("ENVIRONMENT", "local".into()),
-            ("IDENTITY", "off".into()),
-            ("SHUTDOWN_DELAY", "0".into()),
             ("TOKIO_WORKER_THREADS", "1".into()),
             ("HEALTH_STALL", "10m".into()),
             ("REQUEST_TIMEOUT", "5m".into()),
@@ -113,6 +84,7 @@ impl Counter<'_> {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9".into()),
             ("OTEL_BSP_SCHEDULE_DELAY", "86400000".into()),
         ];
+        environment.extend(service::LOCAL.map(|(name, value)| (name, value.to_owned())));
         match service {
             Service::Gateway => {
                 environment.extend(ApiKeys::open(&self.state)?.environment());
@@ -129,4 +101,14 @@ impl Counter<'_> {
         }
         Ok(environment)
     }
+}
+
+/// Waits until a service is ready, and goes a path so many times on one connection.
+async fn go(service: &Running, path: HotPath, times: u32) -> Result<()> {
+    service.await_ready(WITHIN).await?;
+    let mut connection = Kept::open(&service.url).await?;
+    for _ in 0..times {
+        path.go(&mut connection).await?;
+    }
+    Ok(())
 }

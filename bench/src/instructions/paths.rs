@@ -5,7 +5,7 @@ use local_stack::{Result, Service};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::kept::Kept;
+use crate::kept::Kept;
 
 /// The item that is read, held and ordered: one of the catalogue's.
 pub(crate) const ITEM: &str = "BOLT-M8";

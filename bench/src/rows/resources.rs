@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use local_stack::{Service, Settings, child::Output, measure, ports::Ports};
+use local_stack::{Service, Settings, child::Output, measure};
 
 use super::{Bound, Row, Sample, Side, Target, Unit, megabytes, milliseconds};
 use crate::run::Bench;
@@ -42,15 +42,10 @@ pub async fn measure(bench: &Bench<'_>, [idle, _]: &mut [Row; 2]) -> Result<Row>
     std::fs::create_dir_all(&state)?;
     let exporter = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), bench.sink.url());
     let settings = Settings {
-        programs: bench.config.programs.clone(),
-        postgres: bench.config.postgres.clone(),
-        prometheus: None,
-        rules: None,
-        state,
-        ports: Ports::any(),
         durable: true,
         output: Output::Filed(bench.folder.to_owned()),
         environment: BTreeMap::from([exporter]),
+        ..Settings::new(&bench.config.programs, &bench.config.postgres, &state)
     };
     let mut ready = Row::new("8", "start to ready, with the database up", Unit::Milliseconds)
         .note(format!("the median of {STARTS} starts, from exec until /ready answers 200"));

@@ -10,10 +10,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::sleep;
 
 use super::{
-    page::{Table, thousands},
+    page::Table,
     system::{self, System},
 };
-use crate::{config::Config, instructions::kept::Kept, process, progress};
+use crate::{config::Config, kept::Kept, process, progress, rows::thousands};
 
 /// How many connections are open.
 const OPEN: [u32; 4] = [10, 100, 1_000, 10_000];

@@ -7,15 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use local_stack::{Result, postgres::Postgres, state::State};
+use local_stack::{Result, postgres::connect};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::statements::connect;
+use crate::server_log;
 
-/// PostgreSQL's log, below the state folder.
-const LOG: &str = "postgresql/log/plans.json";
 /// The databases that are looked at.
 const DATABASES: [&str; 2] = ["inventory", "orders"];
 
@@ -41,33 +39,22 @@ pub(crate) struct Plans {
     read: usize,
 }
 
-/// Has the PostgreSQL of a state folder log what `auto_explain` tells, from its next start.
-pub(crate) async fn prepare(programs: &Path, folder: &Path) -> Result<()> {
-    let mut postgres = Postgres::start(programs, &State::open(folder)?, false).await?;
-    let admin = connect(&postgres.url("postgres")).await?;
-    admin.batch_execute("LOAD 'auto_explain'").await?; // its settings are known from then on
+/// Has the PostgreSQL of a state folder log what `auto_explain` tells, from its next start; the log.
+pub(crate) async fn prepare(programs: &Path, folder: &Path) -> Result<PathBuf> {
     let settings = [
-        ("logging_collector", "on"),
-        ("log_destination", "jsonlog"),
-        ("log_filename", "plans.log"), // .json for this destination
-        ("log_rotation_size", "0"),
-        ("log_rotation_age", "0"),
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_analyze", "on"),
         ("auto_explain.log_buffers", "on"),
         ("auto_explain.log_timing", "off"),
         ("auto_explain.log_format", "json"),
     ];
-    for (name, value) in settings {
-        admin.batch_execute(&format!("ALTER SYSTEM SET {name} = '{value}'")).await?;
-    }
-    postgres.stop().await
+    server_log::prepare(programs, folder, Some("auto_explain"), &settings).await
 }
 
 impl Plans {
-    /// Those of a running PostgreSQL, by a superuser's connection.
-    pub(crate) async fn new(url: &str, folder: &Path) -> Result<Self> {
-        Ok(Self { admin: connect(url).await?, file: folder.join(LOG), read: 0 })
+    /// Those of a running PostgreSQL, by a superuser's connection and its log.
+    pub(crate) async fn new(url: &str, log: PathBuf) -> Result<Self> {
+        Ok(Self { admin: connect(url).await?, file: log, read: 0 })
     }
 
     /// Begins or ends to log each statement's plan.

@@ -8,21 +8,16 @@ use std::{
 
 use anyhow::{Context, ensure};
 use hyper::{Method, StatusCode};
-use local_stack::{Result, Service};
+use local_stack::{Result, Service, postgres::connect};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::{
-    page::{Table, thousands},
+    page::Table,
     plans::{self, Plans, Run, Runs, faults, median},
     system::{self, Cost, System, body, order, order_again},
 };
-use crate::{
-    config::Config,
-    instructions::kept::Kept,
-    progress,
-    statements::{connect, stock},
-};
+use crate::{config::Config, kept::Kept, progress, rows::thousands, statements::stock};
 
 /// How many orders there are.
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -76,13 +71,13 @@ pub(crate) struct Rows {
 /// Measures.
 pub(crate) async fn measure(config: &Config) -> Result<Rows> {
     let folder = system::folder()?;
-    plans::prepare(&config.postgres, folder.path()).await?;
+    let log = plans::prepare(&config.postgres, folder.path()).await?;
     let mut system = System::start(config, folder, false, &HURRY).await?;
     let admin = |database: &str| {
         let url = system.stack.database_url(database);
         url.replace(&format!("user={database}"), "user=postgres")
     };
-    let mut plans = Plans::new(&admin("orders"), system.folder.path()).await?;
+    let mut plans = Plans::new(&admin("orders"), log).await?;
     let databases = BTreeMap::from([
         ("orders", connect(&admin("orders")).await?),
         ("inventory", connect(&admin("inventory")).await?),

@@ -8,8 +8,9 @@ use local_stack::{
     Result, Service, Settings, Stack,
     api_keys::ApiKeys,
     child::Output,
-    ports::{Port, Ports},
-    service::Running,
+    ports::Port,
+    postgres::connect,
+    service::{self, Running},
     state,
 };
 use serde_json::{Value, json};
@@ -17,12 +18,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::{
-    config::Config,
-    instructions::kept::Kept,
-    process,
-    statements::{connect, stock},
-};
+use crate::{config::Config, kept::Kept, process, statements::stock};
 
 /// Clients that place orders at a time.
 const CLIENTS: u32 = 8;
@@ -87,17 +83,12 @@ impl System {
     ) -> Result<Self> {
         let environment = [("DATABASE_POOL", POOL)].iter().chain(environment);
         let stack = Stack::start(Settings {
-            programs: config.programs.clone(),
-            postgres: config.postgres.clone(),
-            prometheus: None,
-            rules: None,
-            state: folder.path().to_owned(),
-            ports: Ports::any(),
             durable,
             output: Output::Filed(logs(&folder)?),
             environment: environment
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            ..Settings::new(&config.programs, &config.postgres, folder.path())
         })
         .await?;
         stock::fill(&connect(&stack.database_url("inventory")).await?).await?;
@@ -125,14 +116,11 @@ impl System {
 
     async fn replica(&self, service: Service, settings: &[(&str, String)]) -> Result<Running> {
         let any = Port { variable: "", number: 0 };
-        let common = [
-            ("ENVIRONMENT", "local".to_owned()),
-            ("IDENTITY", "off".to_owned()),
-            ("SHUTDOWN_DELAY", "0".to_owned()),
-            ("DATABASE_POOL", POOL.to_owned()),
-        ];
-        let all = common.iter().chain(settings);
-        let all: Vec<_> = all.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let pool = ("DATABASE_POOL", POOL);
+        let common = service::LOCAL.into_iter().chain([pool]);
+        let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let all = common.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let all: Vec<_> = all.collect();
         let output = Output::Filed(logs(&self.folder)?);
         Running::start(service, &self.programs, [any, any], &all, &output).await
     }

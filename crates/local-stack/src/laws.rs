@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use serde_json::Value;
-use tokio_postgres::{Client, NoTls, types::Json};
+use tokio_postgres::{Client, types::Json};
 use uuid::Uuid;
 
-use crate::{Result, Stack};
+use crate::{Result, Stack, postgres::connect};
 
 /// Connections to both services' databases, each as the service's own role.
 #[derive(Debug)]
@@ -32,11 +32,6 @@ impl Databases {
 
     /// Connects to both, each by a connection string.
     pub async fn open(orders: &str, inventory: &str) -> Result<Self> {
-        let connect = async |url: &str| {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-            tokio::spawn(connection);
-            anyhow::Ok(client)
-        };
         Ok(Self { orders: connect(orders).await?, inventory: connect(inventory).await? })
     }
 

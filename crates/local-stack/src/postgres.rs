@@ -110,11 +110,8 @@ impl Postgres {
             format!("host={} user=postgres dbname=postgres", self.server.socket_folder.display());
         let start = Instant::now();
         loop {
-            match tokio_postgres::connect(&url, NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    return Ok(client);
-                }
+            match connect(&url).await {
+                Ok(client) => return Ok(client),
                 Err(error) if start.elapsed() > START_WITHIN => {
                     bail!(
                         "PostgreSQL does not answer ({error}); it printed:\n{}",
@@ -209,4 +206,11 @@ async fn make_database(admin: &Client, owner: &str) -> Result<()> {
     }
     admin.batch_execute(&format!("REVOKE ALL ON DATABASE {owner} FROM PUBLIC")).await?;
     Ok(())
+}
+
+/// Connects to a database by a connection string.
+pub async fn connect(url: &str) -> std::result::Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }

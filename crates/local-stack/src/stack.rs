@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use hyper::Uri;
 use rustix::process::Signal;
 use tokio::time::sleep;
@@ -16,11 +16,10 @@ use crate::{
     ApiClient, Result,
     api_keys::ApiKeys,
     child::Output,
-    http,
     ports::{self, Port, Ports},
     postgres::Postgres,
     prometheus::Prometheus,
-    service::{Running, Service},
+    service::{self, Running, Service},
     state::State,
 };
 
@@ -50,6 +49,24 @@ pub struct Settings {
     pub output: Output,
     /// Further settings for the services, as environment variables.
     pub environment: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// A stack on a state, beside whatever else runs here: on free ports, without Prometheus, nothing flushed to the disk,
+    /// logs kept.
+    pub fn new(programs: &Path, postgres: &Path, state: &Path) -> Self {
+        Self {
+            programs: programs.to_owned(),
+            postgres: postgres.to_owned(),
+            prometheus: None,
+            rules: None,
+            state: state.to_owned(),
+            ports: Ports::any(),
+            durable: false,
+            output: Output::Kept,
+            environment: BTreeMap::new(),
+        }
+    }
 }
 
 /// A running stack. Dropping it kills its processes; [`Stack::stop`] drains them.
@@ -197,19 +214,8 @@ impl Stack {
     /// Waits until all services say that they are ready.
     pub async fn await_ready(&mut self) -> Result<()> {
         let start = Instant::now();
-        for (name, running) in &self.services {
-            loop {
-                let answer = http::get(&format!("{}/ready", running.admin_url)).await;
-                let reason = match answer {
-                    Ok(reply) if reply.status.is_success() => break,
-                    Ok(reply) => reply.text(),
-                    Err(error) => format!("{error:#}"),
-                };
-                if start.elapsed() > READY_WITHIN {
-                    bail!("{name} is not ready: {reason}; it printed:\n{}", running.child.tail());
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
+        for running in self.services.values() {
+            running.await_ready(READY_WITHIN.saturating_sub(start.elapsed())).await?;
         }
         Ok(())
     }
@@ -267,11 +273,7 @@ impl Stack {
 
     /// What a service is told; the addresses are those that its upstreams reported.
     fn environment(&self, service: Service) -> Vec<(String, String)> {
-        let mut environment = vec![
-            ("ENVIRONMENT", "local".to_owned()),
-            ("IDENTITY", "off".to_owned()),
-            ("SHUTDOWN_DELAY", "0".to_owned()),
-        ];
+        let mut environment = service::LOCAL.map(|(name, value)| (name, value.to_owned())).to_vec();
         match service {
             Service::Inventory => {
                 environment.push(("DATABASE_URL", self.postgres.url("inventory")));

@@ -1,6 +1,7 @@
 //! The cluster, by kubectl: its answers as text or JSON, waiting for what it does, a way in by port-forward.
 
 use std::{
+    env,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -52,6 +53,17 @@ pub async fn command(words: &str) -> Result<String> {
     let words: Vec<_> = words.split_whitespace().collect();
     let (program, arguments) = words.split_first().context("no command")?;
     output(program, arguments, None).await
+}
+
+/// Runs `ctr ARGUMENTS` on the node, on what the kubelet has there; gives what it printed, and none where no node is
+/// within reach. `E2E_NODE` is what runs a command on the node, such as `docker exec kind-control-plane`; beside a cluster
+/// of tests/cluster it is not needed.
+pub async fn ctr(arguments: &str) -> Result<Option<String>> {
+    let node = env::var("E2E_NODE").unwrap_or_default();
+    if node.is_empty() && env::var_os("CONTAINERD_ADDRESS").is_none() {
+        return Ok(None);
+    }
+    command(&format!("{node} ctr --namespace k8s.io {arguments}")).await.map(Some)
 }
 
 async fn output(program: &str, words: &[&str], input: Option<&str>) -> Result<String> {

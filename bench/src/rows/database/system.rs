@@ -12,7 +12,7 @@ use hyper::{
     Request,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
 };
-use local_stack::{Service, Settings, Stack, child::Output, laws::Databases, ports::Ports};
+use local_stack::{Service, Settings, Stack, child::Output, laws::Databases, postgres::connect};
 use tokio::{
     process::Command,
     time::{Instant, sleep},
@@ -20,13 +20,14 @@ use tokio::{
 use tokio_postgres::Client;
 
 use crate::{
+    config::Config,
     load::Target,
     pgbench::Pgbench,
     process::{Cores, Peaks, Place},
     progress,
     rows::Sample,
     run::Bench,
-    statements::{self, Scripts, connect, stock},
+    statements::{self, Scripts, stock},
 };
 
 /// pgbench's database, and the role that owns it.
@@ -242,15 +243,11 @@ fn settings(bench: &Bench<'_>) -> Settings {
         ("TRACE_RATIO", "0.01".to_owned()),
     ];
     let environment = environment.map(|(name, value)| (name.to_owned(), value));
+    let Config { programs, postgres, .. } = bench.config;
     Settings {
-        programs: bench.config.programs.clone(),
-        postgres: bench.config.postgres.clone(),
-        prometheus: None,
-        rules: None,
-        state: bench.folder.join("state"),
-        ports: Ports::any(),
         durable: true,
         output: Output::Filed(bench.folder.to_owned()),
         environment: BTreeMap::from(environment),
+        ..Settings::new(programs, postgres, &bench.folder.join("state"))
     }
 }

@@ -1,7 +1,6 @@
 //! A stack of its own for each test.
 
 use std::{
-    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -10,9 +9,7 @@ use std::{
 use hyper::Method;
 use local_stack::{
     Service, Settings, Stack,
-    child::Output,
     http::{self, Reply},
-    ports::Ports,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -32,17 +29,7 @@ fn folder_of(variable: &str) -> PathBuf {
 
 /// The settings of a stack on that state, on free ports.
 pub(crate) fn settings(state: &Path) -> Settings {
-    Settings {
-        programs: folder_of("STOCKYARD_BIN_DIR"),
-        postgres: folder_of("STOCKYARD_POSTGRES_DIR"),
-        prometheus: None,
-        rules: None,
-        state: state.to_owned(),
-        ports: Ports::any(),
-        durable: false,
-        output: Output::Kept,
-        environment: BTreeMap::new(),
-    }
+    Settings::new(&folder_of("STOCKYARD_BIN_DIR"), &folder_of("STOCKYARD_POSTGRES_DIR"), state)
 }
 
 /// Starts everything on that state.

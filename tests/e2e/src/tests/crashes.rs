@@ -1,9 +1,6 @@
 //! A process killed without a word (SIGKILL) under load: nothing is oversold, lost or doubled, and it is soon back.
 
-use std::{
-    env,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hyper::StatusCode;
@@ -16,7 +13,7 @@ use tokio::time::sleep;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{command, kubectl, until},
+    cluster::{ctr, kubectl, until},
     system::{self, Pod, load_key, pod_of, unique},
 };
 
@@ -74,19 +71,13 @@ async fn killed(victim: &'static str) -> Result<String> {
 }
 
 /// Ends a pod's container by SIGKILL, from the node: no signal of that kind reaches the first process of a container
-/// from within. `E2E_NODE` is what runs a command on the node, such as `docker exec kind-control-plane`; beside a
-/// cluster of tests/cluster it is not needed.
+/// from within.
 async fn kill(pod: &Pod) -> Result<()> {
     let id = pod.container_id().context("it has no container")?;
-    let node = env::var("E2E_NODE").unwrap_or_default();
-    if node.is_empty() && env::var_os("CONTAINERD_ADDRESS").is_none() {
+    if ctr(&format!("task kill --signal SIGKILL {id}")).await?.is_none() {
         // The nearest thing without the node.
         let name = pod.name();
-        return kubectl(&format!("delete pod {name} -n staging --grace-period=0 --force"))
-            .await
-            .map(drop);
+        kubectl(&format!("delete pod {name} -n staging --grace-period=0 --force")).await?;
     }
-    command(&format!("{node} ctr --namespace k8s.io task kill --signal SIGKILL {id}"))
-        .await
-        .map(drop)
+    Ok(())
 }

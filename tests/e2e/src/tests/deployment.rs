@@ -1,9 +1,6 @@
 //! What README's first commands give.
 
-use std::{
-    env,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hyper::StatusCode;
@@ -12,7 +9,7 @@ use local_stack::http;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{PortForward, command, get, kubectl, until},
+    cluster::{PortForward, ctr, get, kubectl, until},
     system::{self, place, unique},
 };
 
@@ -103,9 +100,9 @@ async fn scale(replicas: u32) -> Result<()> {
 
 /// Removes a service's image from the node by all its names, with what no other image has of it.
 async fn remove_image(service: &str) -> Result<()> {
-    let node = env::var("E2E_NODE").unwrap_or_default();
-    let ctr = format!("{node} ctr --namespace k8s.io images");
-    let listed = command(&format!("{ctr} ls")).await?;
+    let listed = ctr("images ls").await?;
+    let listed =
+        listed.context("the images are the node's: E2E_NODE says what runs a command there")?;
     // The name, the type, the digest.
     let images = listed.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -118,7 +115,7 @@ async fn remove_image(service: &str) -> Result<()> {
         .with_context(|| format!("the node has no image of {service}:\n{listed}"))?;
     let names: Vec<_> =
         images.filter(|(_, other)| *other == digest).map(|(name, _)| name).collect();
-    command(&format!("{ctr} rm --sync {}", names.join(" "))).await.map(drop)
+    ctr(&format!("images rm --sync {}", names.join(" "))).await.map(drop)
 }
 
 /// What the kubelet says of a pod's pull: how long it took, and of how many bytes.
