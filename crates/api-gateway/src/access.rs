@@ -1,15 +1,13 @@
 //! Who may come in at the gateway: programs by an API key, people by a session that a key has begun.
 
-use std::{
-    num::NonZeroU32,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper::{HeaderMap, header::HeaderName};
 use prometheus::{IntCounterVec, Opts};
-use service_kit::{BoxError, Kit, Problem, input::bearer, metrics::register, watched::Watched};
+use service_kit::{
+    BoxError, Kit, Problem, epoch, input::bearer, metrics::register, watched::Watched,
+};
 
 use crate::{
     config::Config,
@@ -90,7 +88,7 @@ impl Access {
 
     /// The key that began a request's session.
     fn session(&self, headers: &HeaderMap) -> Option<Arc<Key>> {
-        self.signer.get().key(headers, &self.keys.get(), now())
+        self.signer.get().key(headers, &self.keys.get(), epoch::seconds())
     }
 
     /// `Set-Cookie` for a new session; none when the key is not known, or may do nothing that needs one; 429 as above.
@@ -105,7 +103,7 @@ impl Access {
             return Ok(None);
         }
         self.count(key.name(), "accepted");
-        Ok(Some(self.signer.get().begin(&key, now(), is_https(headers))))
+        Ok(Some(self.signer.get().begin(&key, epoch::seconds(), is_https(headers))))
     }
 
     /// Counts a request of a key, if it may.
@@ -149,8 +147,4 @@ fn unauthenticated(detail: &str) -> Problem {
 /// Did the client come by HTTPS? What it lies about harms itself alone.
 fn is_https(headers: &HeaderMap) -> bool {
     headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https")
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

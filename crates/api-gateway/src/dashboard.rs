@@ -15,7 +15,10 @@ use hyper::{
     },
 };
 use serde_json::Value;
-use service_kit::{Response, body};
+use service_kit::{
+    Response,
+    body::{self, TEXT},
+};
 
 use self::forms::Outcome;
 use crate::{
@@ -63,7 +66,7 @@ impl View {
 
     /// The same for a terminal.
     pub fn text(&self) -> Response {
-        page(body::text(StatusCode::OK, "text/plain; charset=utf-8", self.lines()))
+        page(body::text(StatusCode::OK, TEXT, self.lines()))
     }
 
     fn lines(&self) -> String {
@@ -158,7 +161,8 @@ fn told(outcome: Option<Outcome>) -> String {
 
 /// A page of ours, with what it may load and tell.
 fn html(status: StatusCode, text: String) -> Response {
-    let mut response = page(body::text(status, "text/html; charset=utf-8", text));
+    let mut response =
+        page(body::text(status, HeaderValue::from_static("text/html; charset=utf-8"), text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     // Forms tell where they come from by it; other sites learn nothing.

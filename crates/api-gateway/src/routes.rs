@@ -1,9 +1,6 @@
 //! The gateway's routes. What is not named here is not reachable from outside.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{join3, join4};
@@ -13,8 +10,13 @@ use hyper::{
 };
 use serde_json::json;
 use service_kit::{
-    App, BoxError, Kit, Problem, Request, Response, body, client::Client, input::segments,
-    watched::Watched, workload,
+    App, BoxError, Kit, Problem, Request, Response,
+    body::{self, JSON},
+    client::Client,
+    epoch,
+    input::{Segments, segments},
+    watched::Watched,
+    workload,
 };
 use uuid::Uuid;
 
@@ -35,6 +37,11 @@ use crate::{
 const PASS_WITHIN: Duration = Duration::from_secs(9);
 /// The largest form of the dashboard in bytes.
 const FORM_BYTES: usize = 1024;
+/// The types of our files.
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+/// They are what they say.
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The service.
 #[derive(Debug)]
@@ -164,7 +171,7 @@ impl Gateway {
             }
             session => session?,
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let now = epoch::seconds();
         let (parts, orders, items, measured) = join4(
             Box::pin(self.parts()),
             self.orders.json("v1/orders?page_size=10"),
@@ -203,36 +210,32 @@ impl App for Gateway {
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
-            // Boxed: it asks eight things at once, and every request would carry the room for that.
+            // Boxed, as all that waits for others: every request would carry the room for that.
             Route::Dashboard => Box::pin(self.dashboard(&request)).await,
-            Route::Style => {
-                Ok(asset("text/css; charset=utf-8", include_str!("../assets/style.css")))
-            }
-            Route::Script => {
-                Ok(asset("text/javascript; charset=utf-8", include_str!("../assets/live.js")))
-            }
-            Route::DemoPlace => self.demo_place(request).await,
-            Route::DemoCancel => self.demo_cancel(&request).await,
-            Route::SignIn => self.sign_in(request).await,
+            Route::Style => Ok(asset(CSS, include_str!("../assets/style.css"))),
+            Route::Script => Ok(asset(JAVASCRIPT, include_str!("../assets/live.js"))),
+            Route::DemoPlace => Box::pin(self.demo_place(request)).await,
+            Route::DemoCancel => Box::pin(self.demo_cancel(&request)).await,
+            Route::SignIn => Box::pin(self.sign_in(request)).await,
             Route::SignOut => {
                 let cookie = access::sign_out(request.headers());
                 Ok(forms::back_with(Outcome::SignedOut, &cookie))
             }
-            Route::OpenApi => Ok(asset("application/json", include_str!("../assets/openapi.json"))),
+            Route::OpenApi => Ok(asset(JSON, include_str!("../assets/openapi.json"))),
             Route::Topology => {
                 let parts = Box::pin(self.parts()).await;
                 Ok(body::json(StatusCode::OK, &json!({"parts": parts})))
             }
-            Route::Orders => self.orders.pass(request).await,
-            Route::Items => self.inventory.pass(request).await,
+            Route::Orders => Box::pin(self.orders.pass(request)).await,
+            Route::Items => Box::pin(self.inventory.pass(request)).await,
         }
     }
 }
 
 /// A file of ours.
-fn asset(content_type: &'static str, text: &'static str) -> Response {
+fn asset(content_type: HeaderValue, text: &'static str) -> Response {
     let mut response = body::text(StatusCode::OK, content_type, text);
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     response
 }
 
@@ -242,7 +245,8 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
     const GET_POST: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
     const GET_PUT: &[Method] = &[Method::GET, Method::HEAD, Method::PUT];
     let not_found = || Problem::not_found("there is no such route");
-    let segments = if path == "/" { Vec::new() } else { segments(path).ok_or_else(not_found)? };
+    let segments =
+        if path == "/" { Segments::default() } else { segments(path).ok_or_else(not_found)? };
     let (methods, allowed, route, template) = match segments.as_slice() {
         [] => (GET, "GET, HEAD", Route::Dashboard, "/"),
         ["assets", "style.css"] => (GET, "GET, HEAD", Route::Style, "/assets/style.css"),

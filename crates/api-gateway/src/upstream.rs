@@ -1,20 +1,34 @@
 //! Passing a request on to a service, and its answer back, as streams.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Method, StatusCode, Uri,
+    body::Body as _,
     header::{self, HeaderName, HeaderValue},
-    http::request::Parts,
+    http::{request::Parts, uri::PathAndQuery},
 };
 use serde_json::Value;
 use service_kit::{
-    Problem, Request, Response,
+    Body, Problem, Request, Response,
     client::{Client, json_body},
+    server,
 };
 
 use crate::inbound::{Inbound, fault};
+
+/// How the next one is told what the client asked for.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+
+/// Headers that a request gets on its way at most, here and by the client; its host is replaced.
+const MORE_HEADERS: usize = 6;
+
+/// What is not passed on: what lets somebody in here is nobody else's to see, and the client tells who we are; where the
+/// request goes it tells too.
+const OURS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::HOST];
 
 /// Headers that mean one connection only (RFC 9110, 7.6.1), with `Connection` naming more. `Expect` was answered here.
 const HOP_BY_HOP: [HeaderName; 10] = [
@@ -55,15 +69,22 @@ impl Upstream {
 
     /// Passes a request to `/api/v1/...` on as `/v1/...`.
     pub async fn pass(&self, request: Request) -> Result<Response, Problem> {
-        let (mut head, body) = request.into_parts();
-        let body = Inbound::new(body, self.body_within)?;
-        outward(&mut head, &self.base)?;
-        let request = hyper::Request::from_parts(head, body.boxed());
-        let mut response =
-            self.client.forward(request).await.map_err(|error| match fault(&error) {
-                Some(problem) => problem,
-                None => error.into_problem(self.name),
-            })?;
+        let (head, body) = request.into_parts();
+        let uri = outward_uri(&head.uri, &self.base)?;
+        let peer = server::peer();
+        let copy = |body| outward(&head, uri.clone(), peer, body);
+        let answer = if !body.is_end_stream() {
+            let body = Body::stream(Inbound::new(body, self.body_within)?);
+            self.client.forward(copy(body)).await
+        } else if matches!(head.method, Method::GET | Method::HEAD) {
+            self.client.forward_again(|| copy(Body::default())).await
+        } else {
+            self.client.forward(copy(Body::default())).await
+        };
+        let mut response = answer.map_err(|error| match fault(&error) {
+            Some(problem) => problem,
+            None => error.into_problem(self.name),
+        })?;
         self.check_let_in(response.status())?;
         strip(response.headers_mut());
         rewrite_location(response.headers_mut());
@@ -104,41 +125,57 @@ impl Upstream {
     }
 }
 
-/// Turns a request's head into the one that the service gets.
-fn outward(head: &mut Parts, base: &Uri) -> Result<(), Problem> {
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = path.strip_prefix("/api").unwrap_or(path);
-    head.uri = format!("{}{path}", base.to_string().trim_end_matches('/'))
-        .parse()
-        .map_err(|_| Problem::bad_request("the path or query is malformed"))?;
-    if head.method == Method::HEAD {
-        head.method = Method::GET; // our server leaves the body out
-    }
-    strip(&mut head.headers);
-    // What lets somebody in here is nobody else's to see; the client tells who we are.
-    head.headers.remove(header::AUTHORIZATION);
-    head.headers.remove(header::COOKIE);
-    // An ingress before us knows better; its headers stand.
-    if let Some(host) = head.headers.remove(header::HOST) {
-        head.headers.entry("x-forwarded-host").or_insert(host);
-    }
-    head.headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static("http"));
-    if let Some(peer) = head.extensions.get::<SocketAddr>() {
-        let peer = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is ASCII");
-        head.headers.append("x-forwarded-for", peer);
-    }
-    Ok(())
+/// The service's URI for one of ours.
+fn outward_uri(uri: &Uri, base: &Uri) -> Result<Uri, Problem> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = path.strip_prefix("/api").unwrap_or(path).parse();
+    let mut uri = base.clone().into_parts();
+    uri.path_and_query =
+        Some(path.map_err(|_| Problem::bad_request("the path or query is malformed"))?);
+    Uri::from_parts(uri).map_err(Problem::internal)
 }
 
+/// The request that the service gets for one of ours, which came from `peer`.
+fn outward<B>(head: &Parts, uri: Uri, peer: Option<IpAddr>, body: B) -> hyper::Request<B> {
+    let mut request = hyper::Request::new(body);
+    *request.uri_mut() = uri;
+    // For HEAD our server leaves the body out.
+    *request.method_mut() =
+        if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + MORE_HEADERS);
+    for (name, value) in &head.headers {
+        if !HOP_BY_HOP.contains(name) && !OURS.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    for name in head.headers.get_all(header::CONNECTION).iter().flat_map(names) {
+        headers.remove(name);
+    }
+    // An ingress before us knows better; its headers stand.
+    if let Some(host) = head.headers.get(header::HOST) {
+        headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
+    }
+    headers.entry(FORWARDED_PROTO).or_insert(HTTP);
+    if let Some(peer) = peer {
+        let peer = HeaderValue::try_from(peer.to_string()).expect("an address is ASCII");
+        headers.append(FORWARDED_FOR, peer);
+    }
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The headers that a value of `Connection` names.
+fn names(connection: &HeaderValue) -> impl Iterator<Item = &str> {
+    connection.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+/// Takes the headers of one connection away.
 fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    let named: Vec<_> = headers.get_all(header::CONNECTION).iter().cloned().collect();
+    for name in named.iter().flat_map(names) {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -170,13 +207,20 @@ mod tests {
     #[test]
     fn headers_of_one_connection_are_not_passed_on() {
         let headers = [
-            ("connection", "close, x-secret"),
+            ("connection", "close, X-Secret"),
+            ("connection", "other,not a name"),
             ("x-secret", "1"),
+            ("other", "1"),
             ("te", "trailers"),
             ("expect", "100-continue"),
             ("idempotency-key", "k"),
         ];
         let mut head = head(Method::GET, "/", &headers);
+        let outward = outward(&head, Uri::default(), None, ());
+        assert_eq!(
+            outward.headers().keys().collect::<Vec<_>>(),
+            ["idempotency-key", "x-forwarded-proto"]
+        );
         strip(&mut head.headers);
         assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["idempotency-key"]);
     }
@@ -184,20 +228,19 @@ mod tests {
     #[test]
     fn a_request_goes_to_the_service_whatever_host_it_named() {
         let base = Uri::from_static("http://orders:81");
-        let mut head = head(Method::HEAD, "http://evil/api/v1/orders?page_size=2", &[]);
-        outward(&mut head, &base).unwrap();
-        assert_eq!(head.uri, "http://orders:81/v1/orders?page_size=2");
-        assert_eq!(head.method, Method::GET);
+        let head = head(Method::HEAD, "http://evil/api/v1/orders?page_size=2", &[]);
+        let outward = outward(&head, outward_uri(&head.uri, &base).unwrap(), None, ());
+        assert_eq!(*outward.uri(), "http://orders:81/v1/orders?page_size=2");
+        assert_eq!(outward.method(), Method::GET);
     }
 
     #[test]
     fn the_peer_joins_those_who_passed_it_on_before() {
         let headers =
             [("host", "gateway"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
-        let mut head = head(Method::GET, "/api/v1/items", &headers);
-        head.extensions.insert(SocketAddr::from(([192, 0, 2, 7], 5000)));
-        outward(&mut head, &Uri::from_static("http://inventory")).unwrap();
-        let of = |name: &str| head.headers.get_all(name).iter().cloned().collect::<Vec<_>>();
+        let head = head(Method::GET, "/api/v1/items", &headers);
+        let outward = outward(&head, Uri::default(), Some([192, 0, 2, 7].into()), ());
+        let of = |name: &str| outward.headers().get_all(name).iter().cloned().collect::<Vec<_>>();
         assert_eq!(of("x-forwarded-for"), ["192.0.2.1", "192.0.2.7"]);
         assert_eq!(of("x-forwarded-proto"), ["https"]);
         assert_eq!(of("x-forwarded-host"), ["gateway"]);
@@ -208,9 +251,9 @@ mod tests {
     fn no_service_sees_what_lets_somebody_in_here() {
         let headers =
             [("authorization", "Bearer key"), ("cookie", "stockyard_session=x"), ("x", "1")];
-        let mut head = head(Method::GET, "/api/v1/items", &headers);
-        outward(&mut head, &Uri::from_static("http://inventory")).unwrap();
-        let names: Vec<_> = head.headers.keys().collect();
+        let head = head(Method::GET, "/api/v1/items", &headers);
+        let outward = outward(&head, Uri::default(), None, ());
+        let names: Vec<_> = outward.headers().keys().collect();
         assert_eq!(names, ["x", "x-forwarded-proto"]);
     }
 

@@ -1,38 +1,120 @@
-//! Bodies: the aliases that all use, reading one within limits, and answers of the usual kinds.
+//! Bodies: the types that all use, reading one within limits, and answers of the usual kinds.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::{
     StatusCode,
-    body::{Body as _, Incoming},
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
     header::{CONTENT_TYPE, HeaderValue},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::Problem;
+use crate::{Problem, client::Answer};
+
+/// The type of JSON.
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The type of plain text.
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// The body of every answer.
-pub type Body = BoxBody<Bytes, BoxError>;
 /// A request as it comes from the wire.
 pub type Request = hyper::Request<Incoming>;
 /// An answer.
 pub type Response = hyper::Response<Body>;
 
+/// The body of every answer, and of every request to another service.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// What is left of one piece.
+    Whole(Full<Bytes>),
+    /// What comes piece by piece.
+    Stream(BoxBody<Bytes, BoxError>),
+    /// What another service answers, as it comes.
+    Answer(Answer),
+}
+
+impl Body {
+    /// A body that comes piece by piece.
+    pub fn stream<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Sync + 'static,
+    {
+        Self(Kind::Stream(body.map_err(Into::into).boxed()))
+    }
+}
+
+impl Default for Body {
+    /// Nothing.
+    fn default() -> Self {
+        Full::default().into()
+    }
+}
+
+impl From<Full<Bytes>> for Body {
+    fn from(whole: Full<Bytes>) -> Self {
+        Self(Kind::Whole(whole))
+    }
+}
+
+impl From<Answer> for Body {
+    fn from(answer: Answer) -> Self {
+        Self(Kind::Answer(answer))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Kind::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Kind::Stream(body) => Pin::new(body).poll_frame(context),
+            Kind::Answer(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(body) => body.is_end_stream(),
+            Kind::Stream(body) => body.is_end_stream(),
+            Kind::Answer(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(body) => body.size_hint(),
+            Kind::Stream(body) => body.size_hint(),
+            Kind::Answer(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A body of these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into()).into()
 }
 
 /// An answer of text.
-pub fn text(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+pub fn text(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Response {
     let mut response = Response::new(full(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
@@ -40,7 +122,7 @@ pub fn text(status: StatusCode, content_type: &'static str, bytes: impl Into<Byt
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let bytes =
         serde_json::to_vec(value).expect("our types have string keys and cannot fail to serialise");
-    text(status, "application/json", bytes)
+    text(status, JSON, bytes)
 }
 
 /// Reads a request's body: 413 over `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.

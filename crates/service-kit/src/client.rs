@@ -3,34 +3,24 @@
 
 mod breaker;
 mod guard;
+mod link;
+mod pool;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Body as _,
-    header::{AUTHORIZATION, HeaderValue},
+    Request, Response, StatusCode,
+    header::{AUTHORIZATION, HOST, HeaderValue},
+    http::uri::PathAndQuery,
 };
-use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
-use self::guard::Guard;
-pub(crate) use self::guard::UpstreamMetrics;
-use crate::{
-    Body, BoxError, Problem, body, deadline, metrics::Metrics, telemetry, watched::Watched,
-};
+use self::{guard::Guard, pool::Pool};
+pub(crate) use self::{guard::UpstreamMetrics, link::Answer};
+use crate::{Body, BoxError, Problem, deadline, metrics::Metrics, telemetry, watched::Watched};
 
-/// To connect.
-const CONNECT: Duration = Duration::from_secs(1);
-/// How long an idle connection is kept: less than the server's header time-out (30 s), or it would be closed under us.
-const POOL_IDLE: Duration = Duration::from_secs(20);
-/// Idle connections for each host.
-const POOL_SIZE: usize = 64;
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 3;
 /// The longest wait before the first retry; it doubles, and each wait is a random part of it.
@@ -39,7 +29,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A client for one other service.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: legacy::Client<HttpConnector, Body>,
+    pool: Arc<Pool>,
     response: Duration,
     guard: Option<Arc<Guard>>,
     token: Option<Watched<HeaderValue>>,
@@ -50,7 +40,7 @@ pub struct Client {
 pub enum ClientError {
     /// No connection: the request was not sent.
     #[error("cannot connect")]
-    Connect(#[source] legacy::Error),
+    Connect(#[source] BoxError),
     /// No answer in time: the request may have been carried out.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -59,7 +49,7 @@ pub enum ClientError {
     Broken(#[source] BoxError),
     /// The request's own body broke off, or was cut: the upstream has no part in that.
     #[error("the request's body broke off")]
-    Body(#[source] legacy::Error),
+    Body(#[source] hyper::Error),
     /// The breaker is open: the request was not sent.
     #[error("too many failures in a row; no request for {retry_after:?}")]
     Open {
@@ -106,6 +96,13 @@ impl ClientError {
     }
 }
 
+impl From<hyper::Error> for ClientError {
+    fn from(error: hyper::Error) -> Self {
+        // Did the request's body fail, rather than the connection?
+        if error.is_user() { Self::Body(error) } else { Self::Broken(error.into()) }
+    }
+}
+
 impl Client {
     /// A client of the service `upstream` that waits for an answer at most `response`.
     pub fn new(upstream: &'static str, response: Duration, metrics: &Metrics) -> Self {
@@ -115,15 +112,7 @@ impl Client {
 
     /// A client for looking how others are: no breaker, no retry, no metrics.
     pub fn unguarded(response: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
-            .build(tcp);
-        Self { http, response, guard: None, token: None }
+        Self { pool: Pool::new(), response, guard: None, token: None }
     }
 
     /// The same client, which tells with this token who it is.
@@ -137,39 +126,45 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, ClientError> {
-        self.with_retries(|| async {
-            let request =
-                request.clone().map(|bytes| bytes.map_err(|never| match never {}).boxed());
-            let (parts, body) = self.exchange(request).await?.into_parts();
+        let request = &request;
+        self.with_retries(|within| async move {
+            let answer = self.exchange(request.clone().map(Body::from), within).await?;
+            let (parts, body) = answer.into_parts();
             let bytes = body.collect().await.map_err(ClientError::Broken)?.to_bytes();
             Ok(Response::from_parts(parts, bytes))
         })
         .await
     }
 
-    /// Sends a request on and gives the answer as it comes. It is repeated only when it is a GET without a body.
+    /// Sends a request on and gives the answer as it comes.
     pub async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, ClientError> {
-        if request.method() == Method::GET && request.body().is_end_stream() {
-            let (head, _) = request.into_parts();
-            let again = || Request::from_parts(head.clone(), body::full(Bytes::new()));
-            return self.with_retries(|| self.exchange(again())).await;
-        }
-        self.once(self.exchange(request)).await
+        self.once(|within| self.exchange(request, within)).await
+    }
+
+    /// The same for a request that is safe to repeat, and is made for each attempt.
+    pub async fn forward_again(
+        &self,
+        request: impl Fn() -> Request<Body>,
+    ) -> Result<Response<Body>, ClientError> {
+        self.with_retries(|within| self.exchange(request(), within)).await
     }
 
     /// Tries again while the request was not answered, the budget lasts and the deadline is not over.
     async fn with_retries<T, F: Future<Output = Result<Response<T>, ClientError>>>(
         &self,
-        exchange: impl Fn() -> F,
+        exchange: impl Fn(Duration) -> F,
     ) -> Result<Response<T>, ClientError> {
-        let Some(guard) = &self.guard else { return self.once(exchange()).await };
+        let Some(guard) = &self.guard else { return self.once(exchange).await };
         guard.deposit();
         let mut attempt = 1;
         loop {
-            let result = self.once(exchange()).await;
+            let result = self.once(&exchange).await;
+            if attempt == ATTEMPTS || !is_worth_a_retry(&result) {
+                return result;
+            }
             let pause = RETRY_PAUSE * 2_u32.pow(attempt - 1);
             let in_time = deadline::remaining().is_none_or(|remaining| remaining > pause);
-            if attempt == ATTEMPTS || !is_worth_a_retry(&result) || !in_time || !guard.withdraw() {
+            if !in_time || !guard.withdraw() {
                 return result;
             }
             sleep(pause.mul_f64(fastrand::f64())).await;
@@ -178,44 +173,38 @@ impl Client {
     }
 
     /// One attempt, within the time that is left, behind the breaker.
-    async fn once<T>(
+    async fn once<T, F: Future<Output = Result<Response<T>, ClientError>>>(
         &self,
-        exchange: impl Future<Output = Result<Response<T>, ClientError>>,
+        exchange: impl FnOnce(Duration) -> F,
     ) -> Result<Response<T>, ClientError> {
-        let within = self.time_left();
-        let bounded =
-            async { timeout(within, exchange).await.unwrap_or(Err(ClientError::Timeout(within))) };
-        let Some(guard) = &self.guard else { return bounded.await };
-        let permit = guard.admit()?;
-        let result = bounded.await;
-        guard.record(permit, result.as_ref().map(Response::status));
+        let (deadline, within) = deadline::of_call(self.response);
+        let permit = self.guard.as_ref().map(|guard| guard.admit()).transpose()?;
+        let exchange = pin!(exchange(within));
+        let result = timeout_at(deadline, exchange).await;
+        let result = result.unwrap_or(Err(ClientError::Timeout(within)));
+        if let (Some(guard), Some(permit)) = (&self.guard, permit) {
+            guard.record(permit, result.as_ref().map(Response::status));
+        }
         result
     }
 
-    async fn exchange(&self, mut request: Request<Body>) -> Result<Response<Body>, ClientError> {
-        telemetry::inject_trace(request.headers_mut());
-        deadline::inject(request.headers_mut(), self.time_left());
+    async fn exchange(
+        &self,
+        mut request: Request<Body>,
+        within: Duration,
+    ) -> Result<Response<Body>, ClientError> {
+        let host = self.pool.host(request.uri());
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
+        let headers = request.headers_mut();
+        headers.entry(HOST).or_insert_with(|| host.header());
+        telemetry::inject(headers);
+        deadline::inject(headers, within);
         if let Some(token) = &self.token {
-            request.headers_mut().insert(AUTHORIZATION, HeaderValue::clone(&token.get()));
+            headers.insert(AUTHORIZATION, HeaderValue::clone(&token.get()));
         }
-        match self.http.request(request).await {
-            Ok(response) => Ok(response.map(|body| body.map_err(BoxError::from).boxed())),
-            Err(error) if error.is_connect() => Err(ClientError::Connect(error)),
-            Err(error) if is_of_the_body(&error) => Err(ClientError::Body(error)),
-            Err(error) => Err(ClientError::Broken(error.into())),
-        }
+        Ok(self.pool.send(request, &host).await?.map(Body::from))
     }
-
-    fn time_left(&self) -> Duration {
-        deadline::remaining().map_or(self.response, |remaining| remaining.min(self.response))
-    }
-}
-
-/// Did the request's body fail, rather than the connection?
-fn is_of_the_body(error: &legacy::Error) -> bool {
-    let cause =
-        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<hyper::Error>());
-    cause.is_some_and(hyper::Error::is_user)
 }
 
 /// Nothing came back, or a proxy on the way says so. A 503 asks for time, and an answer is an answer.

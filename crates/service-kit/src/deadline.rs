@@ -8,11 +8,25 @@ use hyper::{
 };
 use tokio::time::Instant;
 
+use crate::scope;
+
 /// The milliseconds that the caller still waits, a whole number. It can only shorten what the service allows.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 
-tokio::task_local! {
-    static DEADLINE: Instant;
+/// Until when a request may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    /// Then it is over.
+    pub(crate) at: Instant,
+    /// So long it is from its begin.
+    pub(crate) within: Duration,
+}
+
+impl Deadline {
+    /// Is the time over?
+    pub(crate) fn is_over(self) -> bool {
+        self.at <= Instant::now()
+    }
 }
 
 /// How long a request with these headers may take: what the caller still waits, but at most `limit`. A header that is
@@ -22,14 +36,17 @@ pub fn within(headers: &HeaderMap, limit: Duration) -> Duration {
     told.map_or(limit, |millis: u32| limit.min(Duration::from_millis(millis.into())))
 }
 
-/// Runs a request's work with its deadline, for [`remaining`] and for calls to other services.
-pub async fn scope<F: Future>(within: Duration, work: F) -> F::Output {
-    DEADLINE.scope(Instant::now() + within, work).await
-}
-
 /// How long the caller of the request at work still waits; none outside of a request.
 pub fn remaining() -> Option<Duration> {
-    DEADLINE.try_with(|deadline| deadline.saturating_duration_since(Instant::now())).ok()
+    scope::deadline().map(|deadline| deadline.at.saturating_duration_since(Instant::now()))
+}
+
+/// Until when a call to another service may last, which gets `limit` at most, and how long that is.
+pub(crate) fn of_call(limit: Duration) -> (Instant, Duration) {
+    let now = Instant::now();
+    let limit = now + limit;
+    let end = scope::deadline().map_or(limit, |deadline| deadline.at.min(limit));
+    (end, end.saturating_duration_since(now))
 }
 
 /// Tells the next service how long this one still waits.
@@ -40,7 +57,10 @@ pub(crate) fn inject(headers: &mut HeaderMap, within: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Span;
+
     use super::*;
+    use crate::{scope::Scope, telemetry::Trace};
 
     #[test]
     fn a_caller_can_shorten_the_time_and_not_lengthen_it() {
@@ -68,12 +88,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_that_remains_is_told_to_the_next() {
         assert_eq!(remaining(), None);
-        scope(Duration::from_secs(2), async {
-            tokio::time::advance(Duration::from_millis(500)).await;
-            assert_eq!(remaining(), Some(Duration::from_millis(1500)));
-            tokio::time::advance(Duration::from_secs(5)).await;
-            assert_eq!(remaining(), Some(Duration::ZERO));
-        })
-        .await;
+        let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, Span::none);
+        let within = Duration::from_secs(2);
+        let deadline = Some(Deadline { at: Instant::now() + within, within });
+        Scope { deadline, trace, peer: None }
+            .run(async {
+                tokio::time::advance(Duration::from_millis(500)).await;
+                assert_eq!(remaining(), Some(Duration::from_millis(1500)));
+                tokio::time::advance(Duration::from_secs(5)).await;
+                assert_eq!(remaining(), Some(Duration::ZERO));
+            })
+            .await;
     }
 }

@@ -6,6 +6,8 @@ use hyper::{HeaderMap, StatusCode, header::AUTHORIZATION};
 
 use crate::Problem;
 
+/// The most segments of a path.
+const MAX_SEGMENTS: usize = 8;
 /// What the bearer scheme is called in `Authorization` (RFC 6750, 2.1).
 const BEARER: &str = "Bearer ";
 /// The longest credential that is looked at, in bytes: what is longer is refused before any work. A cluster's tokens
@@ -16,16 +18,34 @@ const PAGE_SIZE: i64 = 50;
 /// The pages' largest size; a larger wish gets this.
 const MAX_PAGE_SIZE: i64 = 200;
 
-/// A path's segments after the leading slash. None when it holds anything that would have to be decoded or resolved:
-/// no identifier of ours needs it, and two readings of one path are a hole.
-pub fn segments(path: &str) -> Option<Vec<&str>> {
-    let segments: Vec<_> = path.strip_prefix('/')?.split('/').collect();
-    let plain = |segment: &&str| {
-        !segment.is_empty()
-            && !matches!(*segment, "." | "..")
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    segments.iter().all(plain).then_some(segments)
+/// A path's segments after the leading slash.
+#[derive(Debug, Default)]
+pub struct Segments<'a> {
+    segments: [&'a str; MAX_SEGMENTS],
+    count: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// All of them.
+    pub fn as_slice(&self) -> &[&'a str] {
+        &self.segments[..self.count]
+    }
+}
+
+/// A path's segments. None when it holds anything that would have to be decoded or resolved: no identifier of ours
+/// needs it, and two readings of one path are a hole. None too when there are more than a route of ours has.
+pub fn segments(path: &str) -> Option<Segments<'_>> {
+    let mut all = Segments::default();
+    for segment in path.strip_prefix('/')?.split('/') {
+        let plain = !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if !plain {
+            return None;
+        }
+        *all.segments.get_mut(all.count)? = segment;
+        all.count += 1;
+    }
+    Some(all)
 }
 
 /// Is it 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit?
@@ -165,7 +185,8 @@ mod tests {
 
     #[test]
     fn paths_that_need_decoding_are_none() {
-        assert_eq!(segments("/v1/items"), Some(vec!["v1", "items"]));
+        assert_eq!(segments("/v1/items").unwrap().as_slice(), ["v1", "items"]);
+        assert_eq!(segments("/1/2/3/4/5/6/7/8").unwrap().as_slice().len(), 8);
         for path in [
             "/v1/%69tems",
             "/v1//items",
@@ -176,8 +197,9 @@ mod tests {
             "v1",
             "/v1/it\u{e9}ms",
             "/a;b",
+            "/1/2/3/4/5/6/7/8/9",
         ] {
-            assert_eq!(segments(path), None, "{path}");
+            assert!(segments(path).is_none(), "{path}");
         }
     }
 
@@ -225,6 +247,7 @@ mod tests {
         #[test]
         fn segments_are_the_path(path in "[/a-z.%_;\\PC]{0,40}") {
             if let Some(segments) = segments(&path) {
+                let segments = segments.as_slice();
                 prop_assert_eq!(&format!("/{}", segments.join("/")), &path);
                 prop_assert!(!segments.contains(&"..") && !segments.contains(&"."));
             }

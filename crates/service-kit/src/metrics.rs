@@ -1,7 +1,5 @@
 //! Metrics: requests by rate, errors and duration, the build, the process; a registry for the service's own.
 
-use std::time::Duration;
-
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder, core::Collector,
@@ -21,7 +19,7 @@ pub struct Metrics {
     /// Where the service registers its own.
     pub registry: Registry,
     /// `http_request_duration_seconds{method,route,status}`: from the head read to the answer's head.
-    duration: HistogramVec,
+    pub(crate) duration: HistogramVec,
     /// `http_requests_in_flight`: requests at work.
     pub in_flight: IntGauge,
     /// `faults_injected_total{kind}`: faults on purpose.
@@ -70,13 +68,6 @@ impl Metrics {
             upstreams: UpstreamMetrics::new(&registry),
             registry,
         }
-    }
-
-    /// Counts one request.
-    pub fn observe(&self, method: &str, route: &str, status: u16, duration: Duration) {
-        self.duration
-            .with_label_values(&[method, route, &status.to_string()])
-            .observe(duration.as_secs_f64());
     }
 
     /// All of them in Prometheus' text format.

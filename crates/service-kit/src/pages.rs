@@ -1,6 +1,6 @@
 //! The pages that every service has: /health and /ready on both listeners, /metrics and /info on the admin's alone.
 
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, header::HeaderValue};
 use serde_json::json;
 
 use crate::{
@@ -68,12 +68,13 @@ impl Pages {
     }
 
     fn metrics(&self) -> Response {
-        body::text(StatusCode::OK, "text/plain; version=0.0.4", self.metrics.text())
+        const TYPE: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+        body::text(StatusCode::OK, TYPE, self.metrics.text())
     }
 
     fn health(&self) -> Response {
         match self.heartbeat.stalled() {
-            None => body::json(StatusCode::OK, &json!({"healthy": true})),
+            None => body::text(StatusCode::OK, body::JSON, r#"{"healthy":true}"#),
             Some(silence) => {
                 let reason =
                     format!("the public runtime made no progress for {} ms", silence.as_millis());

@@ -1,31 +1,22 @@
 //! A service from its start to its end.
 
-use std::{
-    io,
-    net::SocketAddr,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod pipeline;
+mod requests;
 
-use hyper::{
-    Method, StatusCode,
-    header::{CONNECTION, HeaderValue},
-};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, Span, field, info_span};
 
+use self::{pipeline::Pipeline, requests::Requests};
 use crate::{
-    App, BoxError, KitConfig, Problem, Request, Response,
+    App, BoxError, KitConfig,
     admin::Admin,
-    deadline,
-    faults::{Dropped, Faults},
+    faults::Faults,
     health::{Heartbeat, Readiness},
     metrics::Metrics,
     pages::Pages,
@@ -81,6 +72,36 @@ pub struct Kit {
     pub shutdown: CancellationToken,
 }
 
+impl Kit {
+    /// For a service that starts on this runtime.
+    fn new(identity: Identity, config: KitConfig) -> Self {
+        let metrics = Metrics::new(identity);
+        let faults = Faults::new(config.faults, metrics.faults.clone(), runtime::Handle::current());
+        Self {
+            metrics,
+            faults,
+            readiness: Readiness::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            config,
+        }
+    }
+
+    /// The pages that tell of it.
+    fn pages(&self, identity: Identity) -> Pages {
+        Pages {
+            identity,
+            environment: self.config.environment.clone(),
+            image_digest: self.config.image_digest.clone(),
+            identity_mode: self.config.identity,
+            heartbeat: Heartbeat::new(self.config.health_stall),
+            readiness: self.readiness.clone(),
+            metrics: self.metrics.clone(),
+            faults: self.faults.clone(),
+        }
+    }
+}
+
 /// Why a service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -113,6 +134,7 @@ pub(crate) fn run<A: App>(
             let code = runtime.block_on(serve(identity, config, start));
             // Blocking work that hangs may not hold up the exit.
             runtime.shutdown_timeout(Duration::from_millis(100));
+            telemetry::flush_log();
             code
         });
     served.unwrap_or_else(|error| {
@@ -127,32 +149,14 @@ async fn serve<A: App>(
     start: impl FnOnce(&Kit) -> Result<A, StartError>,
 ) -> Result<ExitCode, StartError> {
     let signals = Signals::new().map_err(|error| StartError::Other(error.into()))?;
-    let metrics = Metrics::new(identity);
-    let faults = Faults::new(config.faults, metrics.faults.clone(), runtime::Handle::current());
-    let kit = Kit {
-        metrics,
-        faults,
-        readiness: Readiness::default(),
-        tasks: TaskTracker::new(),
-        shutdown: CancellationToken::new(),
-        config,
-    };
+    let kit = Kit::new(identity, config);
     let config = &kit.config;
     let telemetry_latch = kit.readiness.latch("telemetry");
     let listener_latch = kit.readiness.latch("listener");
-    telemetry::install(identity, config, &runtime::Handle::current())?;
+    let log = telemetry::install(identity, config, &runtime::Handle::current())?;
     drop(telemetry_latch);
 
-    let pages = Pages {
-        identity,
-        environment: config.environment.clone(),
-        image_digest: config.image_digest.clone(),
-        identity_mode: config.identity,
-        heartbeat: Heartbeat::new(config.health_stall),
-        readiness: kit.readiness.clone(),
-        metrics: kit.metrics.clone(),
-        faults: kit.faults.clone(),
-    };
+    let pages = kit.pages(identity);
     tokio::spawn(pages.heartbeat.clone().beat());
     let admin = Admin::start(config.admin_listen, pages.clone())
         .await
@@ -173,7 +177,8 @@ async fn serve<A: App>(
         "listening"
     );
 
-    let drained = drain(bound, Pipeline::new(app, pages, &kit), signals, &kit).await;
+    let pipeline = Pipeline::new(app, pages, &kit, Requests::new(&kit.metrics, config, log));
+    let drained = drain(bound, pipeline, signals, &kit).await;
     telemetry::flush().await;
     admin.stop().await;
     tracing::info!(drained, "stopped");
@@ -194,19 +199,7 @@ async fn drain<A: App>(
         write: config.write_timeout,
         grace: config.shutdown_grace,
     };
-    let readiness = kit.readiness.clone();
-    let handler = move |request, _peer| {
-        let (answer, readiness) = (Arc::clone(&pipeline).answer(request), readiness.clone());
-        async move {
-            let mut response = answer.await?;
-            // Lets pooled clients go before the connections are closed: one closed just as the next request is sent
-            // would lose it (RFC 9112, 9.6).
-            if readiness.is_draining() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(response)
-        }
-    };
+    let handler = move |request, peer| Arc::clone(&pipeline).answer(request, peer);
     let stopping = async {
         signals.next().await;
         tracing::info!("draining");
@@ -240,6 +233,7 @@ impl Signals {
         tokio::spawn(async move {
             again.any().await;
             tracing::warn!("a second signal: stopping at once");
+            telemetry::flush_log();
             std::process::exit(1);
         });
     }
@@ -249,144 +243,5 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
-    }
-}
-
-/// What happens to each request of the public listener, in order: probe, route, span, admission, permit, handler, count, log.
-struct Pipeline<A> {
-    app: Arc<A>,
-    pages: Pages,
-    kit: Kit,
-    permits: Semaphore,
-}
-
-impl<A: App> Pipeline<A> {
-    fn new(app: Arc<A>, pages: Pages, kit: &Kit) -> Arc<Self> {
-        let permits = Semaphore::new(kit.config.max_in_flight);
-        let limit = i64::try_from(kit.config.max_in_flight).unwrap_or(i64::MAX);
-        kit.metrics.in_flight_limit.set(limit);
-        Arc::new(Self { app, pages, kit: kit.clone(), permits })
-    }
-
-    async fn answer(self: Arc<Self>, request: Request) -> Result<Response, Dropped> {
-        if let Some(response) = self.pages.probe(request.method(), request.uri().path()) {
-            return Ok(response);
-        }
-        let start = Instant::now();
-        let method = label(request.method());
-        let routed = self.app.route(request.method(), request.uri().path());
-        let template = routed.as_ref().map_or("unmatched", |(_, template)| *template);
-        let span = info_span!(
-            target: "service_kit::request",
-            "request",
-            otel.name = format!("{method} {template}"),
-            otel.kind = "server",
-            http.request.method = method,
-            http.route = template,
-            http.response.status_code = field::Empty,
-            fault = field::Empty,
-        );
-        telemetry::continue_trace(&span, request.headers());
-        let trace_id = telemetry::trace_id(&span);
-        let route = routed.as_ref().ok().map(|(route, _)| route);
-        // Before there is a permit: who waits to be known takes nobody's room.
-        let admitted = self.app.admit(route, &request).instrument(span.clone()).await;
-        let result = match admitted.and(routed) {
-            Ok((route, _)) => {
-                self.permitted(route, template, request).instrument(span.clone()).await?
-            }
-            Err(problem) => Err(problem),
-        };
-        let response = result.unwrap_or_else(|problem| {
-            if let Some(cause) = problem.cause() {
-                let error = crate::database::chain(cause.as_ref());
-                if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
-                    tracing::error!(trace_id, route = template, error, "a request failed");
-                } else {
-                    tracing::warn!(trace_id, route = template, error, "a request failed");
-                }
-            }
-            problem.into_response(&trace_id)
-        });
-        let (status, duration) = (response.status().as_u16(), start.elapsed());
-        span.record("http.response.status_code", status);
-        self.kit.metrics.observe(method, template, status, duration);
-        let duration_ms = (duration.as_secs_f64() * 1e6).round() / 1e3;
-        tracing::info!(method, route = template, status, duration_ms, trace_id, "request");
-        Ok(response)
-    }
-
-    /// The handler, if there is room for one more.
-    async fn permitted(
-        self: &Arc<Self>,
-        route: A::Route,
-        template: &'static str,
-        request: Request,
-    ) -> Result<Result<Response, Problem>, Dropped> {
-        let Ok(_permit) = self.permits.try_acquire() else {
-            self.kit.metrics.shed.inc();
-            return Ok(Err(Problem::unavailable("too many requests are at work")));
-        };
-        let _in_flight = InFlight::new(&self.kit.metrics);
-        let limit = self.kit.config.request_timeout;
-        let within = deadline::within(request.headers(), limit);
-        if within.is_zero() {
-            return Ok(Err(Problem::deadline_exceeded()));
-        }
-        let work = async {
-            match self.pages.faults.suffer(template).await? {
-                Some(fault) => Ok(Err(fault)),
-                None => Ok(deadline::scope(within, self.handle(route, request)).await),
-            }
-        };
-        timeout(within, work).await.unwrap_or_else(|_| {
-            Ok(Err(if within < limit {
-                Problem::deadline_exceeded()
-            } else {
-                Problem::unavailable(format!("the request was not done within {within:?}"))
-            }))
-        })
-    }
-
-    /// The handler. hyper drops it when the client goes away, and so does the deadline; a write must come to its end.
-    async fn handle(&self, route: A::Route, request: Request) -> Result<Response, Problem> {
-        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let call = Arc::clone(&self.app).call(route, request);
-        if safe {
-            return call.await;
-        }
-        let remaining = deadline::remaining().unwrap_or_default();
-        let call = deadline::scope(remaining, call).instrument(Span::current());
-        self.kit.tasks.spawn(call).await.unwrap_or_else(|panic| Err(Problem::internal(panic)))
-    }
-}
-
-/// Counts a request as in flight while it lives.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
-    }
-}
-
-/// The method as a label: unknown ones would be labels without bound.
-fn label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::PATCH => "PATCH",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
     }
 }

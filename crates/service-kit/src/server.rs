@@ -1,12 +1,17 @@
 //! A listener with limits and a drain that ends in time.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+mod alarm;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,7 +19,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Request, Response, faults::Dropped};
+use self::alarm::Alarm;
+use crate::{Request, Response, faults::Dropped, scope};
 
 /// The longest request head in bytes; a longer one is answered 431.
 const HEADER_BYTES: usize = 16 * 1024;
@@ -75,10 +81,9 @@ impl Bound {
         F: Future<Output = Result<Response, Dropped>> + Send + 'static,
     {
         let mut http = http1::Builder::new();
-        // Without a timer hyper's time-outs do nothing. http1 and not auto: auto leaves a silent peer alone.
-        http.timer(TokioTimer::new())
-            .header_read_timeout(limits.header)
-            .max_header_size(HEADER_BYTES);
+        // http1 and not auto: auto leaves a silent peer alone. No writev: an answer of ours is small, and one piece of
+        // memory costs the kernel and hyper less than two.
+        http.header_read_timeout(limits.header).max_header_size(HEADER_BYTES).writev(false);
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(limits.connections));
         let mut shutdown = pin!(shutdown);
@@ -98,6 +103,7 @@ impl Bound {
             bound_writes(&stream, limits.write);
             let handler = handler.clone();
             let service = service_fn(move |request| handler(request, peer));
+            http.timer(Alarm::default()); // without one hyper's time-outs do nothing
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -130,6 +136,11 @@ impl Bound {
             }
         }
     }
+}
+
+/// The address that the request at work came from; none outside of one.
+pub fn peer() -> Option<IpAddr> {
+    scope::with(|scope| scope.peer).flatten()
 }
 
 fn peers_fault(error: &io::Error) -> bool {

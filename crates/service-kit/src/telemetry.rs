@@ -1,61 +1,93 @@
 //! Logs as JSON lines, and traces over OTLP.
 
-use std::time::Duration;
+mod trace;
+
+use std::{io, panic, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{HeaderMap, Uri};
 use once_cell::sync::OnceCell;
-use opentelemetry::{
-    Context, KeyValue,
-    propagation::TextMapPropagator,
-    trace::{TraceContextExt, TracerProvider},
-};
-use opentelemetry_http::{
-    HeaderExtractor, HeaderInjector, HttpClient, HttpError, Request, Response,
-};
+use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{
-    Resource,
-    propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
-};
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tokio::{runtime::Handle, task};
-use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::{Instrument, Metadata, info_span, subscriber::Interest};
 use tracing_subscriber::{
-    Layer, filter::filter_fn, fmt as log, layer::SubscriberExt, util::SubscriberInitExt,
+    Layer,
+    filter::{DynFilterFn, FilterExt, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
-use crate::{BoxError, Identity, KitConfig, client::Client};
+use self::trace::Sampling;
+pub(crate) use self::trace::{Trace, inject};
+use crate::{BoxError, Identity, KitConfig, client::Client, log::Log, scope, scope::Scope};
 
 /// How long one export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The process has one subscriber; tests, which start many services in one process, share the first.
-static PROVIDER: OnceCell<SdkTracerProvider> = OnceCell::new();
+/// The process has one log and one subscriber; tests, which start many services in one process, share the first.
+static INSTALLED: OnceCell<Installed> = OnceCell::new();
 
-/// Sets up logs and traces; the provider is to be flushed at the end by [`flush`].
-pub fn install(identity: Identity, config: &KitConfig, runtime: &Handle) -> Result<(), BoxError> {
-    PROVIDER.get_or_try_init(|| {
+#[derive(Debug)]
+struct Installed {
+    log: Log,
+    provider: SdkTracerProvider,
+    trace_ratio: f64,
+}
+
+/// Sets up logs and traces; what they hold back is to be sent in the end by [`flush`] and [`flush_log`].
+pub(crate) fn install(
+    identity: Identity,
+    config: &KitConfig,
+    runtime: &Handle,
+) -> Result<Log, BoxError> {
+    let installed = INSTALLED.get_or_try_init(|| {
         let provider = provider(identity, config, runtime)?;
-        let lines =
-            log::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
-        // Our own spans alone: the exporter's and hyper's would feed on themselves.
-        let ours = filter_fn(|metadata| {
-            metadata.is_span() && metadata.target().starts_with("service_kit")
-        });
-        let traces = tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer(identity.name))
-            .with_filter(ours);
-        tracing_subscriber::registry()
-            .with(lines.with_filter(config.log.clone()))
-            .with(traces)
-            .try_init()?;
-        Ok::<_, BoxError>(provider)
+        let log = Log::start(io::stdout())?;
+        let lines = fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(log.clone())
+            .with_filter(config.log.clone().and(filter_fn(is_line)));
+        // Below a request that is not sampled nothing is, and no span need be made.
+        let traces =
+            tracing_opentelemetry::layer().with_tracer(provider.tracer(identity.name)).with_filter(
+                DynFilterFn::new(|metadata, _| is_ours(metadata) && !trace::is_unsampled())
+                    .with_callsite_filter(|metadata| {
+                        if is_ours(metadata) { Interest::sometimes() } else { Interest::never() }
+                    }),
+            );
+        tracing_subscriber::registry().with(lines).with(traces).try_init()?;
+        flush_log_at_a_panic();
+        Ok::<_, BoxError>(Installed { log, provider, trace_ratio: config.trace_ratio })
     })?;
-    Ok(())
+    Ok(installed.log.clone())
+}
+
+/// Spans are no part of the log.
+fn is_line(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event()
+}
+
+/// Our own spans alone: the exporter's and hyper's would feed on themselves.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("service_kit")
+}
+
+/// Writes the log out before a panic aborts the process.
+fn flush_log_at_a_panic() {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        flush_log();
+    }));
 }
 
 fn provider(
@@ -68,8 +100,9 @@ fn provider(
         .with_attribute(KeyValue::new("service.version", identity.version))
         .with_attribute(KeyValue::new("deployment.environment.name", config.environment.clone()))
         .build();
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(config.trace_ratio)));
-    let mut builder = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler);
+    let mut builder = SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_sampler(Sampling::new(config.trace_ratio));
     if let Some(endpoint) = &config.otlp_endpoint {
         let client = Client::unguarded(EXPORT_TIMEOUT);
         let exporter = SpanExporter::builder()
@@ -86,32 +119,42 @@ fn traces_url(endpoint: &Uri) -> String {
     format!("{}/v1/traces", endpoint.to_string().trim_end_matches('/'))
 }
 
-/// Sends what is buffered; bounded by the exporter's own time-out.
-pub async fn flush() {
-    let Some(provider) = PROVIDER.get() else { return };
+/// Writes the lines that are still held back; bounded by a second.
+pub(crate) fn flush_log() {
+    if let Some(installed) = INSTALLED.get() {
+        installed.log.flush();
+    }
+}
+
+/// Sends the spans that are still held back; bounded by the exporter's own time-out.
+pub(crate) async fn flush() {
+    let Some(Installed { provider, .. }) = INSTALLED.get() else { return };
     // It blocks; inline it would hold up the very runtime that exports.
     if let Ok(Err(error)) = task::spawn_blocking(|| provider.force_flush()).await {
         tracing::warn!(%error, "spans were lost: the collector does not answer");
     }
 }
 
-/// Makes the span a child of what the request's headers name (W3C trace context).
-pub fn continue_trace(span: &Span, headers: &HeaderMap) {
-    let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-    let _no_layer_in_this_process = span.set_parent(parent);
+/// The identifier of the trace that the work belongs to, in hexadecimal digits; empty outside of a request and of
+/// [`background`].
+pub fn trace_id() -> String {
+    scope::with(|scope| scope.trace.id_text()).unwrap_or_default()
 }
 
-/// Writes the current span's context into an outgoing request's headers.
-pub fn inject_trace(headers: &mut HeaderMap) {
-    let context: Context = Span::current().context();
-    TraceContextPropagator::new().inject_context(&context, &mut HeaderInjector(headers));
-}
-
-/// The trace's id in hex, empty when there is none.
-pub fn trace_id(span: &Span) -> String {
-    let context = span.context();
-    let span_context = context.span().span_context().clone();
-    if span_context.is_valid() { span_context.trace_id().to_string() } else { String::new() }
+/// Runs work that no request waits for as a trace of its own: [`trace_id`] is that one's, calls to other services carry it
+/// on, and of such traces as many are sampled as of those that requests begin. There is no deadline.
+pub fn background<F: Future>(name: &'static str, work: F) -> impl Future<Output = F::Output> {
+    let span = || {
+        info_span!(
+            target: "service_kit::background",
+            "background",
+            otel.name = name,
+            otel.kind = "consumer",
+        )
+    };
+    let ratio = INSTALLED.get().map_or(0.0, |installed| installed.trace_ratio);
+    let (trace, span) = Trace::of(&HeaderMap::new(), ratio, span);
+    Scope { deadline: None, trace, peer: None }.run(work.instrument(span))
 }
 
 /// The exporter's client. The batch processor polls it on a thread without a reactor, where hyper cannot work: the
@@ -128,5 +171,22 @@ impl HttpClient for OtlpClient {
         let client = self.client.clone();
         let exchange = async move { client.send(request.map(Full::new)).await };
         Ok(self.runtime.spawn(exchange).await??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline;
+
+    #[tokio::test]
+    async fn work_in_the_background_has_a_trace_of_its_own_and_no_deadline() {
+        assert_eq!(trace_id(), "");
+        let look = || async { (trace_id(), deadline::remaining()) };
+        let (one, remaining) = background("one", look()).await;
+        assert_eq!(one.len(), 32);
+        assert_ne!(u128::from_str_radix(&one, 16).unwrap(), 0);
+        assert_eq!(remaining, None);
+        assert_ne!(background("other", look()).await.0, one);
     }
 }

@@ -58,7 +58,7 @@ impl Config {
                 "/var/run/secrets/kubernetes.io/serviceaccount",
                 "the folder with token (for the API server), ca.crt and namespace",
             ),
-            url: env.https_uri_or(
+            url: env.uri_or(
                 "IDENTITY_URL",
                 "https://kubernetes.default.svc",
                 "the API server, which publishes the keys that sign callers' tokens",

@@ -5,7 +5,11 @@ use hyper::{
     header::{CONTENT_TYPE, HOST, HeaderValue, LOCATION, ORIGIN, SET_COOKIE},
 };
 use serde_json::{Value, json};
-use service_kit::{Problem, Response, body, input::is_identifier};
+use service_kit::{
+    Problem, Response,
+    body::{self, TEXT},
+    input::is_identifier,
+};
 use uuid::Uuid;
 
 use crate::html::escape;
@@ -122,8 +126,7 @@ pub(super) fn session(name: Option<&str>) -> String {
 
 /// Back to the page, which tells what became of it.
 pub fn back(outcome: Outcome) -> Response {
-    let mut response =
-        body::text(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", outcome.message());
+    let mut response = body::text(StatusCode::SEE_OTHER, TEXT, outcome.message());
     let location = format!("/?outcome={}#orders", outcome.name());
     let location = HeaderValue::from_str(&location).expect("the names are ASCII");
     response.headers_mut().insert(LOCATION, location);

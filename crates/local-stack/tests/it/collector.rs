@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::StatusCode;
+use hyper::{StatusCode, header::HeaderValue};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value as AnyValue,
     trace::v1::Span,
@@ -17,6 +17,9 @@ use service_kit::{
     body,
     server::{Bound, Limits},
 };
+
+/// What an export and its answer are.
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// A running receiver.
 pub(crate) struct Collector {
@@ -45,11 +48,11 @@ impl Collector {
             let kept = Arc::clone(&kept);
             async move {
                 assert_eq!(request.uri().path(), "/v1/traces");
-                assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+                assert_eq!(request.headers()["content-type"], PROTOBUF);
                 let bytes = body::read(request, 16 << 20, seconds(10)).await.unwrap();
                 let export = ExportTraceServiceRequest::decode(bytes).unwrap();
                 kept.lock().unwrap().push(export);
-                Ok(body::text(StatusCode::OK, "application/x-protobuf", Vec::new()))
+                Ok(body::text(StatusCode::OK, PROTOBUF, Vec::new()))
             }
         };
         tokio::spawn(bound.run(limits, handler, std::future::pending()));

@@ -1,10 +1,17 @@
 //! One service before another: deadlines, retries, the breaker; and faults on purpose.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use local_stack::{Service, Stack, http, state::temporary_folder};
 use serde_json::json;
+use service_kit::{
+    Request, body,
+    server::{Bound, Limits},
+};
 
 use crate::support::{fault, get, metric, no_faults, order, start, start_with, until};
 
@@ -160,5 +167,32 @@ async fn faults_are_for_the_admin_listener_with_faults_on_and_end_by_themselves(
     until("the fault has ended", || async { get(&stack, "/api/v1/items").await.status == 200 })
         .await;
     assert!(metric(&stack, INVENTORY, "faults_injected_total{kind=\"error\"}").await >= 1.0);
+    stack.stop().await.unwrap();
+}
+
+/// A stand-in for a service, which answers with the values of `x-forwarded-for` that it got; its URL.
+async fn told() -> String {
+    let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let url = format!("http://{}", bound.local_addr());
+    let time = Duration::from_secs(60);
+    let limits = Limits { connections: 64, header: time, write: time, grace: time };
+    let handler = |request: Request, _| async move {
+        let told = request.headers().get_all("x-forwarded-for");
+        let told: Vec<_> = told.iter().map(|value| value.to_str().unwrap()).collect();
+        Ok(body::json(StatusCode::OK, &told))
+    };
+    tokio::spawn(bound.run(limits, handler, std::future::pending()));
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_told_who_asked_the_gateway() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("INVENTORY_URL", &told().await)]).await;
+    assert_eq!(get(&stack, "/api/v1/items").await.json(), json!(["127.0.0.1"]));
+    let url = format!("{}/api/v1/items", stack.url(GATEWAY));
+    let before = [("x-forwarded-for", "192.0.2.1")];
+    let reply = http::send(Method::GET, &url, &before, "").await.unwrap();
+    assert_eq!(reply.json(), json!(["192.0.2.1", "127.0.0.1"]));
     stack.stop().await.unwrap();
 }

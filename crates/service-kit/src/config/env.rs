@@ -120,10 +120,10 @@ impl<'a> Env<'a> {
     /// An `http://` URL without a path; none when the setting is missing.
     pub fn uri(&mut self, name: &'static str, meaning: &'static str) -> Option<Uri> {
         self.note(name, String::new(), meaning);
-        self.parsed(name, None, URI, |text| plain_uri(text, "http").map(Some))
+        self.parsed(name, None, &like("http"), |text| plain_uri(text, "http").map(Some))
     }
 
-    /// An `http://` URL without a path, with a default.
+    /// A URL without a path, whose scheme is the default's.
     pub fn uri_or(
         &mut self,
         name: &'static str,
@@ -131,19 +131,9 @@ impl<'a> Env<'a> {
         meaning: &'static str,
     ) -> Uri {
         self.note(name, default.to_owned(), meaning);
-        self.parsed(name, Uri::from_static(default), URI, |text| plain_uri(text, "http"))
-    }
-
-    /// An `https://` URL without a path, with a default.
-    pub fn https_uri_or(
-        &mut self,
-        name: &'static str,
-        default: &'static str,
-        meaning: &'static str,
-    ) -> Uri {
-        self.note(name, default.to_owned(), meaning);
-        let expected = "a URL like https://HOST or https://HOST:PORT";
-        self.parsed(name, Uri::from_static(default), expected, |text| plain_uri(text, "https"))
+        let default = Uri::from_static(default);
+        let scheme = default.scheme_str().unwrap_or("http").to_owned();
+        self.parsed(name, default, &like(&scheme), |text| plain_uri(text, &scheme))
     }
 
     /// One of a few words; the first is the default.
@@ -224,7 +214,10 @@ impl<'a> Env<'a> {
     }
 }
 
-const URI: &str = "a URL like http://HOST or http://HOST:PORT";
+/// What a URL without a path looks like.
+fn like(scheme: &str) -> String {
+    format!("a URL like {scheme}://HOST or {scheme}://HOST:PORT")
+}
 
 fn plain_uri(text: &str, scheme: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use hyper::HeaderMap;
@@ -19,7 +19,7 @@ use super::{
     seen::Seen,
     token::{Invalid, Token},
 };
-use crate::{BoxError, Kit, Problem, health::Latch, input::bearer, metrics::register};
+use crate::{BoxError, Kit, Problem, epoch, health::Latch, input::bearer, metrics::register};
 
 /// Between two looks for a key that is not known: whoever sends made-up names causes no more than that.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ impl From<Invalid> for Refusal {
 impl Inner {
     /// Whose token it is.
     async fn subject(self: &Arc<Self>, text: &str) -> Result<Box<str>, Refusal> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let now = epoch::seconds();
         if let Some(subject) = self.seen(text, now)? {
             return Ok(subject);
         }
@@ -297,7 +297,7 @@ mod tests {
 
     /// What a pod of gateway-sa sends: as long as a cluster's.
     fn headers(signer: &Signer) -> HeaderMap {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = epoch::seconds();
         let subject = "system:serviceaccount:staging:gateway-sa";
         let mut claims = claims("issuer", "stockyard-orders", subject, now);
         claims["kubernetes.io"] = json!("x".repeat(400));

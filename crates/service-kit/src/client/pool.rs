@@ -1,0 +1,277 @@
+//! Connections to other services, kept for the next request.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+use hyper::{Request, Response, Uri, header::HeaderValue, http::uri::Authority};
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tower::Service;
+
+use super::{ClientError, link::Answer, link::Link};
+use crate::Body;
+
+/// To connect.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Between two looks at the idle connections.
+const LOOK: Duration = Duration::from_secs(5);
+/// For so long an idle connection is kept: for less than the server's header time-out (30 s), or it would be closed under
+/// us.
+const IDLE: Duration = Duration::from_secs(20);
+/// A peer that confirms nothing for so long, though asked in between, is gone.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Idle connections for each host.
+const SIZE: usize = 64;
+
+/// Connections by host.
+#[derive(Debug)]
+pub(super) struct Pool {
+    connector: HttpConnector,
+    hosts: RwLock<Vec<Arc<Host>>>,
+    /// Set once the task runs that closes what is idle for too long.
+    is_tended: OnceLock<()>,
+}
+
+/// The idle connections to a host.
+#[derive(Debug)]
+pub(super) struct Host {
+    uri: Uri,
+    header: HeaderValue,
+    /// The last one is the freshest.
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection, and since when it is idle.
+#[derive(Debug)]
+struct Idle {
+    link: Box<Link>,
+    since: Instant,
+}
+
+impl Idle {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < IDLE
+    }
+}
+
+impl Pool {
+    /// Without a connection.
+    pub(super) fn new() -> Arc<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_keepalive(Some(SILENCE / 2));
+        connector.set_keepalive_interval(Some(SILENCE / 2));
+        connector.set_tcp_user_timeout(Some(SILENCE));
+        Arc::new(Self { connector, hosts: RwLock::default(), is_tended: OnceLock::new() })
+    }
+
+    /// Where a request with this URI goes.
+    pub(super) fn host(&self, uri: &Uri) -> Arc<Host> {
+        let name = Host::name(uri);
+        let find =
+            |hosts: &[Arc<Host>]| hosts.iter().find(|host| host.header == name).map(Arc::clone);
+        let known = find(&self.hosts.read().unwrap_or_else(PoisonError::into_inner));
+        known.unwrap_or_else(|| {
+            let mut hosts = self.hosts.write().unwrap_or_else(PoisonError::into_inner);
+            find(&hosts).unwrap_or_else(|| {
+                let host = Arc::new(Host::new(uri));
+                hosts.push(Arc::clone(&host));
+                host
+            })
+        })
+    }
+
+    /// Sends a request and gives the answer as it comes.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        host: &Arc<Host>,
+    ) -> Result<Response<Answer>, ClientError> {
+        // What was closed while it was idle has got nothing of the request.
+        while let Some(link) = host.take() {
+            match link.send(request, host).await {
+                Ok(answer) => return Ok(answer),
+                Err(mut failure) => match failure.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failure.into_error().into()),
+                },
+            }
+        }
+        let link = self.connect(host).await?;
+        link.send(request, host).await.map_err(|failure| failure.into_error().into())
+    }
+
+    async fn connect(self: &Arc<Self>, host: &Host) -> Result<Box<Link>, ClientError> {
+        self.is_tended.get_or_init(|| drop(tokio::spawn(tend(Arc::downgrade(self)))));
+        let stream = self.connector.clone().call(host.uri.clone()).await;
+        let stream = stream.map_err(|error| ClientError::Connect(error.into()))?;
+        Ok(Link::new(stream).await?)
+    }
+}
+
+impl Host {
+    fn new(uri: &Uri) -> Self {
+        let header = HeaderValue::from_str(Self::name(uri));
+        let header = header.expect("an authority has visible letters");
+        Self { uri: uri.clone(), header, idle: Mutex::default() }
+    }
+
+    fn name(uri: &Uri) -> &str {
+        uri.authority().map_or("", Authority::as_str)
+    }
+
+    /// Its name, as a request tells it.
+    pub(super) fn header(&self) -> HeaderValue {
+        self.header.clone()
+    }
+
+    /// Keeps a connection for the next request, if there is room.
+    pub(super) fn put(&self, link: Box<Link>) {
+        let mut idle = self.idle();
+        if idle.len() < SIZE {
+            idle.push(Idle { link, since: Instant::now() });
+        }
+    }
+
+    /// A connection that is idle, and open as far as it is known.
+    fn take(&self) -> Option<Box<Link>> {
+        self.idle().pop().filter(Idle::is_fresh).map(|idle| idle.link)
+    }
+
+    /// Closes what is idle for too long, and what its peer has closed.
+    fn tend(&self) {
+        self.idle().retain_mut(|idle| idle.is_fresh() && idle.link.is_open());
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tends the idle connections for as long as there is the pool.
+async fn tend(pool: Weak<Pool>) {
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        for host in &*pool.hosts.read().unwrap_or_else(PoisonError::into_inner) {
+            host.tend();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use hyper::StatusCode;
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+        time::{advance, pause, sleep},
+    };
+
+    use crate::{
+        Body,
+        body::{self, JSON},
+        client::Client,
+        server::{Bound, Limits},
+    };
+
+    use super::*;
+
+    /// A server that answers each request with its peer's address and `more` bytes; its URL.
+    async fn server(more: usize) -> String {
+        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let url = format!("http://{}/", bound.local_addr());
+        let time = Duration::from_secs(30);
+        let limits = Limits { connections: 64, header: time, write: time, grace: time };
+        let handler = move |_, peer: SocketAddr| async move {
+            Ok(body::text(StatusCode::OK, JSON, format!("{peer}{}", " ".repeat(more))))
+        };
+        tokio::spawn(bound.run(limits, handler, std::future::pending()));
+        url
+    }
+
+    /// What one more request is answered: by `server`, the address of its connection.
+    async fn peer(client: &Client, url: &str) -> String {
+        let request = Request::get(url).body(http_body_util::Full::default()).unwrap();
+        let answer = client.send(request).await.unwrap();
+        String::from_utf8(answer.into_body().to_vec()).unwrap().trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_once_its_answer_was_read() {
+        let url = server(1 << 20).await;
+        let client = Client::unguarded(Duration::from_secs(5));
+        let first = peer(&client, &url).await;
+        assert_eq!(peer(&client, &url).await, first);
+        let unread = Request::get(&url).body(Body::default()).unwrap();
+        drop(client.forward(unread).await.unwrap());
+        assert_ne!(peer(&client, &url).await, first);
+    }
+
+    #[tokio::test]
+    async fn requests_at_once_have_a_connection_each() {
+        let url = server(0).await;
+        let client = Client::unguarded(Duration::from_secs(5));
+        let (one, other) = tokio::join!(peer(&client, &url), peer(&client, &url));
+        assert_ne!(one, other);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_while_it_was_idle_costs_no_request() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = Client::unguarded(Duration::from_secs(5));
+        for name in ["first", "second", "third"] {
+            let closing = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1024];
+                assert!(stream.read(&mut head).await.unwrap() > 0);
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n{name:6}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            };
+            assert_eq!(tokio::join!(peer(&client, &url), closing).0, name);
+            sleep(Duration::from_millis(10)).await; // so that we hear of it
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_came_in_chunks_is_used_again() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = Client::unguarded(Duration::from_secs(5));
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for name in ["1", "2"] {
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                let answer = format!("{head}1\r\n{name}\r\n0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let asking = async { (peer(&client, &url).await, peer(&client, &url).await) };
+        let (one, other) = tokio::join!(asking, answering).0;
+        assert_eq!((one.as_str(), other.as_str()), ("1", "2"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_too_long_is_not_taken() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let host = Host::new(&format!("http://{address}/").parse().unwrap());
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        host.put(Link::new(stream).await.unwrap());
+        pause();
+        advance(IDLE / 2).await;
+        host.put(host.take().unwrap());
+        advance(IDLE).await;
+        assert!(host.take().is_none());
+    }
+}
