@@ -90,7 +90,7 @@ impl Inventory {
     async fn reserve(&self, order_id: Uuid, request: Request) -> Result<Response, Problem> {
         let input: ReservationInput = self.read(request).await?;
         input.validate()?;
-        let reserved = self.store.reserve(order_id, &input).await;
+        let reserved = self.store.reserve(order_id, input).await;
         let is_new = reserved.as_ref().is_ok_and(|(_, is_new)| *is_new);
         let reserved = reserved.map(|(reservation, _)| reservation);
         self.moved("reserved", reserved, if is_new { StatusCode::CREATED } else { StatusCode::OK })

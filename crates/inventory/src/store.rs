@@ -5,7 +5,7 @@ mod reservations;
 use service_kit::{
     BoxError, Kit,
     config::DatabaseConfig,
-    database::{Database, DatabaseError, Migration},
+    database::{Database, DatabaseError, Lookup, Migration},
     input::Page,
 };
 use tokio_postgres::Row;
@@ -16,15 +16,62 @@ use crate::{
     error::Error,
 };
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "stock", sql: include_str!("../migrations/0001_stock.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "stock", sql: include_str!("../migrations/0001_stock.sql") },
+    Migration { version: 2, name: "moves", sql: include_str!("../migrations/0002_moves.sql") },
+];
 
-const COLUMNS: &str = "sku, name, unit_price_minor, currency, on_hand, reserved";
+/// The columns of an item, as `item` reads them.
+macro_rules! columns {
+    () => {
+        "sku, name, unit_price_minor, currency, on_hand, reserved"
+    };
+}
+
+/// `OFFSET 0` keeps it an index scan for each key: a join might be planned to read all items.
+const FIND_ITEMS: &str = concat!(
+    "SELECT item.* FROM unnest($1::text[]) AS asked, LATERAL
+        (SELECT ",
+    columns!(),
+    " FROM items WHERE sku = asked OFFSET 0) AS item"
+);
+const ITEMS: &str =
+    concat!("SELECT ", columns!(), " FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
+const PUT_ITEM: &str = concat!(
+    "INSERT INTO items (sku, name, unit_price_minor, currency) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (sku) DO UPDATE SET name = $2, unit_price_minor = $3, currency = $4
+    RETURNING ",
+    columns!(),
+    ", xmax = 0 AS is_new"
+);
+/// No row: the key was used before, or there is no such item.
+const RECEIVE: &str = concat!(
+    "WITH receipt AS (INSERT INTO receipts (idempotency_key, sku, quantity)
+        SELECT $1, sku, $3 FROM items WHERE sku = $2 ON CONFLICT DO NOTHING RETURNING sku AS received, quantity)
+    UPDATE items SET on_hand = on_hand + receipt.quantity FROM receipt WHERE sku = received
+    RETURNING ",
+    columns!()
+);
+const RECEIVED: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", (SELECT r.sku = $2 AND r.quantity = $3 FROM receipts r WHERE r.idempotency_key = $1)
+    FROM items WHERE sku = $2"
+);
+const SUMS: &str = "SELECT coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
+    (SELECT count(*) FROM reservations WHERE status = 'reserved'),
+    (SELECT greatest(extract(epoch FROM now() - min(expires_at)), 0)::float8
+        FROM reservations WHERE status = 'reserved') FROM items";
+const FILL: &str = "WITH new AS (INSERT INTO items (sku, name, unit_price_minor, currency, on_hand)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[])
+        RETURNING sku, on_hand)
+    INSERT INTO receipts (idempotency_key, sku, quantity) SELECT 'first-stock-' || sku, sku, on_hand FROM new";
 
 /// The state of inventory.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
+    items: Lookup<String, Item>,
 }
 
 /// Sums over all items.
@@ -43,27 +90,23 @@ pub struct Sums {
 impl Store {
     /// The store; the database is reached and migrated in the background.
     pub fn connect(config: &DatabaseConfig, kit: &Kit) -> Result<Self, BoxError> {
-        Ok(Self { database: Database::connect(config, MIGRATIONS, kit)? })
+        let database = Database::connect(config, MIGRATIONS, kit)?;
+        let read = |row: &Row| (row.get(0), item(row));
+        Ok(Self { items: Lookup::new(database.clone(), FIND_ITEMS, read), database })
     }
 
     /// One item.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn item(&self, sku: &str) -> Result<Item, Error> {
-        let client = self.database.get().await?;
-        let statement =
-            client.prepare_cached(&format!("SELECT {COLUMNS} FROM items WHERE sku = $1")).await?;
-        let row = client.query_opt(&statement, &[&sku]).await?;
-        row.map(|row| item(&row)).ok_or_else(|| Error::NoItem(sku.to_owned()))
+        let item = self.items.find(sku.to_owned()).await?;
+        item.ok_or_else(|| Error::NoItem(sku.to_owned()))
     }
 
     /// A page of items by SKU, with one more than asked for where there is one.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn items(&self, page: &Page) -> Result<Vec<Item>, DatabaseError> {
-        let client = self.database.get().await?;
-        let sql = format!("SELECT {COLUMNS} FROM items WHERE sku > $1 ORDER BY sku LIMIT $2");
-        let statement = client.prepare_cached(&sql).await?;
         let after = page.after.as_deref().unwrap_or_default();
-        let rows = client.query(&statement, &[&after, &(page.size + 1)]).await?;
+        let rows = self.database.rows(ITEMS, &[&after, &(page.size + 1)]).await?;
         Ok(rows.iter().map(item).collect())
     }
 
@@ -74,49 +117,34 @@ impl Store {
         sku: &str,
         input: &ItemInput,
     ) -> Result<(Item, bool), DatabaseError> {
-        let client = self.database.get().await?;
-        let sql = format!(
-            "INSERT INTO items (sku, name, unit_price_minor, currency) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (sku) DO UPDATE SET name = $2, unit_price_minor = $3, currency = $4
-             RETURNING {COLUMNS}, xmax = 0 AS is_new"
-        );
         let price = &input.unit_price;
-        let row =
-            client.query_one(&sql, &[&sku, &input.name, &price.minor, &price.currency]).await?;
+        let row = self
+            .database
+            .one(PUT_ITEM, &[&sku, &input.name, &price.minor, &price.currency])
+            .await?;
         Ok((item(&row), row.get("is_new")))
     }
 
     /// Stock arrives, once for each key.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<Item, Error> {
-        let mut client = self.database.get().await?;
-        let transaction = client.transaction().await?;
-        // The item's row first: a receipt of an unknown item would break the reference, not be an answer.
-        let locked = format!("SELECT {COLUMNS} FROM items WHERE sku = $1 FOR UPDATE");
-        let current = transaction.query_opt(&locked, &[&sku]).await?;
-        let current = item(&current.ok_or_else(|| Error::NoItem(sku.to_owned()))?);
-        let insert = "INSERT INTO receipts (idempotency_key, sku, quantity) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        if transaction.execute(insert, &[&key, &sku, &quantity]).await? == 0 {
-            let same = "SELECT sku = $2 AND quantity = $3 FROM receipts WHERE idempotency_key = $1";
-            let same: bool = transaction.query_one(same, &[&key, &sku, &quantity]).await?.get(0);
-            return if same { Ok(current) } else { Err(Error::KeyReused) };
+        if let Some(row) = self.database.row(RECEIVE, &[&key, &sku, &quantity]).await? {
+            return Ok(item(&row));
         }
-        let update =
-            format!("UPDATE items SET on_hand = on_hand + $2 WHERE sku = $1 RETURNING {COLUMNS}");
-        let row = transaction.query_one(&update, &[&sku, &quantity]).await?;
-        transaction.commit().await?;
-        Ok(item(&row))
+        let no_item = || Error::NoItem(sku.to_owned());
+        let row = self.database.row(RECEIVED, &[&key, &sku, &quantity]).await?;
+        let row = row.ok_or_else(no_item)?;
+        match row.get(6) {
+            Some(true) => Ok(item(&row)),
+            Some(false) => Err(Error::KeyReused),
+            None => Err(no_item()), // it was made only now
+        }
     }
 
     /// The sums of all items' stock, how many reservations are open, and how overdue the oldest is.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn sums(&self) -> Result<Sums, DatabaseError> {
-        let client = self.database.get().await?;
-        let sql = "SELECT coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
-            (SELECT count(*) FROM reservations WHERE status = 'reserved'),
-            (SELECT greatest(extract(epoch FROM now() - min(expires_at)), 0)::float8
-                FROM reservations WHERE status = 'reserved') FROM items";
-        let row = client.query_one(sql, &[]).await?;
+        let row = self.database.one(SUMS, &[]).await?;
         Ok(Sums {
             on_hand: row.get(0),
             reserved: row.get(1),
@@ -135,25 +163,23 @@ impl Store {
         if !row.get::<_, bool>(0) {
             return Ok(());
         }
-        for (sku, input, quantity) in items {
-            let insert = "INSERT INTO items (sku, name, unit_price_minor, currency, on_hand) VALUES ($1, $2, $3, $4, $5)";
-            let price = &input.unit_price;
-            transaction
-                .execute(insert, &[sku, &input.name, &price.minor, &price.currency, quantity])
-                .await?;
-            let receipt = "INSERT INTO receipts (idempotency_key, sku, quantity) VALUES ('first-stock-' || $1, $1, $2)";
-            transaction.execute(receipt, &[sku, quantity]).await?;
-        }
+        let skus: Vec<_> = items.iter().map(|(sku, _, _)| *sku).collect();
+        let names: Vec<_> = items.iter().map(|(_, input, _)| input.name.as_str()).collect();
+        let prices: Vec<_> = items.iter().map(|(_, input, _)| input.unit_price.minor).collect();
+        let currencies: Vec<_> =
+            items.iter().map(|(_, input, _)| input.unit_price.currency.as_str()).collect();
+        let quantities: Vec<_> = items.iter().map(|(_, _, quantity)| *quantity).collect();
+        transaction.execute(FILL, &[&skus, &names, &prices, &currencies, &quantities]).await?;
         Ok(transaction.commit().await?)
     }
 }
 
 fn item(row: &Row) -> Item {
-    let (on_hand, reserved) = (row.get("on_hand"), row.get("reserved"));
+    let (on_hand, reserved) = (row.get(4), row.get(5));
     Item {
-        sku: row.get("sku"),
-        name: row.get("name"),
-        unit_price: Money { minor: row.get("unit_price_minor"), currency: row.get("currency") },
+        sku: row.get(0),
+        name: row.get(1),
+        unit_price: Money { minor: row.get(2), currency: row.get(3) },
         on_hand,
         reserved,
         available: on_hand - reserved,

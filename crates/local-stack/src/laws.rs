@@ -53,8 +53,7 @@ impl Databases {
             let reservation = reservations.get(id).map(|(status, lines)| (status.as_str(), lines));
             let fits = match (status.as_str(), reservation) {
                 ("confirmed", Some(("confirmed", held))) => held == lines,
-                ("rejected", None | Some(("expired", _)))
-                | ("cancelled", Some(("released" | "returned", _))) => true,
+                ("rejected" | "cancelled", Some(("released" | "returned", _))) => true,
                 _ => false,
             };
             if !fits {

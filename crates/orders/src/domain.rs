@@ -168,8 +168,17 @@ pub struct Order {
     pub total: Money,
     /// When it was placed, RFC 3339.
     pub created_at: String,
-    /// When its status changed last, RFC 3339.
+    /// When its status changed last, RFC 3339. It stands last: an answer is put together around it.
     pub updated_at: String,
+}
+
+impl Order {
+    /// A pending order, which the store gives its times.
+    pub fn new(customer: String, total: Money, lines: Vec<PricedLine>) -> Self {
+        let (created_at, updated_at) = (String::new(), String::new());
+        let (id, status) = (Uuid::now_v7(), Status::Pending);
+        Self { id, customer, status, lines, total, created_at, updated_at }
+    }
 }
 
 #[cfg(test)]

@@ -41,12 +41,6 @@ pub enum Error {
     Illegal(Status),
 }
 
-impl From<tokio_postgres::Error> for Error {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Database(error.into())
-    }
-}
-
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let unprocessable = |slug, title| Self::new(StatusCode::UNPROCESSABLE_ENTITY, slug, title);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use service_kit::client::{Client, json_body};
 use uuid::Uuid;
 
@@ -17,6 +18,8 @@ use crate::{
 
 /// How long one answer may take.
 pub const RESPONSE: Duration = Duration::from_secs(3);
+/// How many prices one order asks for at the same time.
+const PRICES_AT_ONCE: usize = 4;
 /// How long stock is held for an order that is being placed; the worker has taken it up long before.
 const HOLD_SECONDS: i32 = 60;
 
@@ -44,10 +47,12 @@ impl Inventory {
 
     /// The lines with their items' prices now.
     pub async fn price(&self, lines: &[Line]) -> Result<Vec<PricedLine>, Error> {
+        let prices: Vec<_> = lines.iter().map(|line| self.unit_price(&line.sku)).collect();
+        let prices: Vec<_> = stream::iter(prices).buffered(PRICES_AT_ONCE).try_collect().await?;
         let mut priced = Vec::with_capacity(lines.len());
         let mut unknown = Vec::new();
-        for line in lines {
-            match self.unit_price(&line.sku).await? {
+        for (line, price) in lines.iter().zip(prices) {
+            match price {
                 Some(unit_price) => {
                     let (sku, quantity) = (line.sku.clone(), line.quantity);
                     priced.push(PricedLine { sku, quantity, unit_price });
@@ -78,9 +83,19 @@ impl Inventory {
 
     /// Holds an order's stock, all lines or none.
     pub async fn reserve(&self, order_id: Uuid, lines: &[PricedLine]) -> Result<Moved, Error> {
-        let lines: Vec<_> =
-            lines.iter().map(|line| json!({"sku": line.sku, "quantity": line.quantity})).collect();
-        let body = json_body(&json!({"lines": lines, "ttl_seconds": HOLD_SECONDS}));
+        #[derive(Serialize)]
+        struct Hold<'a> {
+            lines: Vec<Held<'a>>,
+            ttl_seconds: i32,
+        }
+        #[derive(Serialize)]
+        struct Held<'a> {
+            sku: &'a str,
+            quantity: i64,
+        }
+        let lines =
+            lines.iter().map(|line| Held { sku: &line.sku, quantity: line.quantity }).collect();
+        let body = json_body(&Hold { lines, ttl_seconds: HOLD_SECONDS });
         let response = self.send(Method::PUT, &format!("v1/reservations/{order_id}"), body).await?;
         match response.status() {
             StatusCode::OK | StatusCode::CREATED => Ok(Moved::Done),

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts};
 use service_kit::{Kit, Problem, database::chain, metrics::register, telemetry};
-use tokio::time::{Instant, timeout_at};
-use tracing::Span;
+use tokio::{
+    time::{Instant, timeout_at},
+    try_join,
+};
 use uuid::Uuid;
 
 use crate::{
-    domain::{Order, OrderInput, PricedLine, Status, total},
+    domain::{Line, Order, OrderInput, PricedLine, Status, total},
     error::Error,
     inventory::{Inventory, Moved},
-    store::{Answer, Begun, Store},
+    store::{Answer, Finished, Store},
 };
 
 /// How long placing waits for inventory: without prices it is then refused, without stock it is answered `pending`.
@@ -44,37 +46,51 @@ impl Placing {
     }
 
     /// Places an order once for a key, or gives the answer that the key got.
-    pub async fn place(&self, key: &str, input: &OrderInput) -> Result<Answer, Error> {
+    pub async fn place(&self, key: &str, input: OrderInput) -> Result<Answer, Error> {
         let fingerprint = input.fingerprint();
-        if let Some(answer) = self.earlier_answer(key, &fingerprint).await? {
-            return Ok(answer);
-        }
         let deadline = Instant::now() + DEADLINE;
-        let lines = timeout_at(deadline, self.inventory.price(&input.lines))
-            .await
-            .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))?;
-        let total = total(&lines)?;
-        let id = Uuid::now_v7();
-        match self.store.begin(key, &fingerprint, id, &input.customer, &lines, &total).await? {
-            Begun::New => {}
-            Begun::Earlier => {
-                return self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork);
+        // Most keys are new: the prices are asked for at the same time. With an earlier answer they are of no interest.
+        let is_new = async {
+            match self.earlier_answer(key, &fingerprint).await {
+                Ok(None) => Ok(()),
+                Ok(Some(answer)) => Err(Ok(answer)),
+                Err(error) => Err(Err(error)),
             }
-        }
+        };
+        let prices = async { Ok(self.prices(&input.lines, deadline).await) };
+        let lines = match try_join!(is_new, prices) {
+            Ok(((), lines)) => lines?,
+            Err(earlier) => return earlier,
+        };
+        let order = Order::new(input.customer, total(&lines)?, lines);
+        let id = order.id;
+        let Some(order) = self.store.begin(key, &fingerprint, order).await? else {
+            return self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork);
+        };
         // A failure here is not the order's: it stays pending, and the worker goes on.
-        let driven = timeout_at(deadline, self.drive(id, &lines))
+        let driven = timeout_at(deadline, self.drive(order))
             .await
             .unwrap_or_else(|_| Err(Error::Inventory("the deadline is over".into())));
-        if let Err(error) = driven {
-            tracing::warn!(order = %id, error = chain(&error), "an order stays pending");
-            self.store.postpone(id).await?;
+        match driven {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(order = %id, error = chain(&error), "an order stays pending");
+                self.store.postpone(id).await?;
+            }
         }
         let order = self.store.order(id).await?;
         if order.status == Status::Pending {
             self.count(Status::Pending);
         }
-        self.store.keep_answer(&answer(&order), id).await?;
+        self.store.keep_answer(&Answer::order(&order), id).await?;
         self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork)
+    }
+
+    async fn prices(&self, lines: &[Line], deadline: Instant) -> Result<Vec<PricedLine>, Error> {
+        timeout_at(deadline, self.inventory.price(lines))
+            .await
+            .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))
     }
 
     /// The answer of an earlier request with this key. Where a crash came between the order's end and its answer, the
@@ -88,13 +104,15 @@ impl Placing {
         if order.status == Status::Pending {
             return Err(Error::KeyAtWork);
         }
-        self.store.keep_answer(&answer(&order), order.id).await?;
+        self.store.keep_answer(&Answer::order(&order), order.id).await?;
         self.store.answer(key, fingerprint).await
     }
 
-    /// Brings a pending order to its end.
-    pub async fn drive(&self, id: Uuid, lines: &[PricedLine]) -> Result<(), Error> {
-        let (status, rejection) = match self.inventory.reserve(id, lines).await {
+    /// Brings a pending order to its end. Gives the answer that its key got with that; none when the key had one, or
+    /// when the order was brought to its end elsewhere.
+    pub async fn drive(&self, order: Order) -> Result<Option<Answer>, Error> {
+        let id = order.id;
+        let (status, rejection) = match self.inventory.reserve(id, &order.lines).await {
             Ok(Moved::Done) => match self.inventory.confirm(id).await? {
                 Moved::Done => (Status::Confirmed, None),
                 // It expired or was released in between: the next round sees what is true then.
@@ -102,22 +120,23 @@ impl Placing {
                     return Err(Error::Inventory("the reservation did not last".into()));
                 }
             },
-            // Released: the order was cancelled meanwhile, which settles it.
-            Ok(Moved::Closed) => return Ok(()),
+            // Released: the order was cancelled or rejected meanwhile, which settles it.
+            Ok(Moved::Closed) => return Ok(None),
             Err(Error::InsufficientStock(lacking)) => {
                 let problem = Problem::from(Error::InsufficientStock(lacking));
-                let answer = Answer::problem(&problem, &telemetry::trace_id(&Span::current()));
+                let answer = Answer::problem(&problem, &telemetry::trace_id());
                 (Status::Rejected, Some(answer))
             }
             Err(error) => return Err(error),
         };
-        if self.store.finish(id, status, rejection.as_ref()).await? {
-            self.count(status);
-        } else if self.store.order(id).await?.status == Status::Cancelled {
-            // Its cancelling may have passed before the stock was taken: whoever is last gives it back.
+        let Finished::Now(answer) = self.store.finish(order, rejection).await? else {
+            return Ok(None);
+        };
+        self.count(status);
+        if status == Status::Rejected {
             self.settle(id).await?;
         }
-        Ok(())
+        Ok(answer)
     }
 
     /// Cancels an order; cancelled already, nothing happens.
@@ -132,26 +151,18 @@ impl Placing {
         self.store.order(id).await
     }
 
-    /// Gives a cancelled order's stock back, held or taken.
+    /// Gives a cancelled or rejected order's stock back, held or taken, and closes its reservation for good: a slower one
+    /// who still works on the order may ask for stock at any time after.
     pub async fn settle(&self, id: Uuid) -> Result<(), Error> {
-        if self.inventory.release(id).await? == Moved::Closed {
-            self.inventory.put_back(id).await?;
+        if self.inventory.release(id).await? == Moved::Closed
+            && self.inventory.put_back(id).await? == Moved::Closed
+        {
+            return Err(Error::Inventory("its stock is being moved".into()));
         }
         self.store.settled(id).await
     }
 
     fn count(&self, status: Status) {
         self.outcomes.with_label_values(&[status.name()]).inc();
-    }
-}
-
-/// An order's answer to the one who placed it.
-fn answer(order: &Order) -> Answer {
-    Answer {
-        status: 201,
-        content_type: "application/json".to_owned(),
-        location: Some(format!("/v1/orders/{}", order.id)),
-        body: serde_json::to_string(order)
-            .expect("our types have string keys and cannot fail to serialise"),
     }
 }

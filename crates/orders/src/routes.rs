@@ -51,7 +51,7 @@ impl Orders {
         let input: OrderInput =
             body::parse(&body::read(request, BODY_BYTES, self.body_timeout).await?)?;
         input.validate()?;
-        Ok(self.placing.place(&key, &input).await?.into_response())
+        Ok(self.placing.place(&key, input).await?.into_response())
     }
 
     async fn list(&self, request: &Request) -> Result<Response, Problem> {

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{Gauge, IntGauge, Registry};
-use service_kit::{database::chain, metrics::register};
+use service_kit::{database::chain, metrics::register, telemetry};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info_span};
 
 use crate::{
     domain::{Order, Status},
@@ -22,7 +21,7 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 /// Resumes until the shutdown. Several replicas may: the lease gives each order to one.
 pub async fn resume(placing: Arc<Placing>, interval: Duration, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
-        if let Err(error) = round(&placing, &shutdown).instrument(info_span!("resume")).await {
+        if let Err(error) = round(&placing, &shutdown).await {
             tracing::debug!(error = chain(&error), "cannot look for unfinished orders");
         }
     }
@@ -65,20 +64,22 @@ pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: Cancellation
 async fn round(placing: &Placing, shutdown: &CancellationToken) -> Result<(), Error> {
     while !shutdown.is_cancelled() {
         let Some(order) = placing.store.take_up().await? else { break };
-        match finish(placing, &order).await {
-            Ok(()) => tracing::info!(order = %order.id, "took up an unfinished order"),
+        let id = order.id;
+        match telemetry::background("resume", finish(placing, order)).await {
+            Ok(()) => tracing::info!(order = %id, "took up an unfinished order"),
             Err(error) => {
-                tracing::warn!(order = %order.id, error = chain(&error), "an unfinished order stays so");
-                placing.store.postpone(order.id).await?;
+                tracing::warn!(order = %id, error = chain(&error), "an unfinished order stays so");
+                placing.store.postpone(id).await?;
             }
         }
     }
     Ok(())
 }
 
-async fn finish(placing: &Placing, order: &Order) -> Result<(), Error> {
+async fn finish(placing: &Placing, order: Order) -> Result<(), Error> {
     match order.status {
-        Status::Cancelled => placing.settle(order.id).await,
-        _ => placing.drive(order.id, &order.lines).await,
+        Status::Pending => placing.drive(order).await.map(drop),
+        Status::Rejected | Status::Cancelled => placing.settle(order.id).await,
+        Status::Confirmed => Ok(()), // it was settled in the same commit
     }
 }

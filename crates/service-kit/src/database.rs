@@ -1,8 +1,10 @@
 //! PostgreSQL: a pool with a bounded wait, and migrations that several replicas may start at once.
 
 mod connect;
+mod lent;
+mod lookup;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
@@ -13,15 +15,19 @@ use prometheus::{
     proto::MetricFamily,
 };
 use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, Statement, error::SqlState, types::ToSql};
 
-use self::connect::Connector;
+pub use self::lookup::Lookup;
+use self::{connect::Connector, lent::Lent};
 use crate::{BoxError, Kit, Problem, config::DatabaseConfig, health::Latch, metrics::register};
 
 /// The lock that one replica holds while it migrates; any constant, the same in all.
 const MIGRATION_LOCK: i64 = 0x0053_746f_636b;
 /// Between two tries to reach a database that is away.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// After how long without a sign of life a connection counts as broken.
+const GONE: Duration = Duration::from_secs(10);
 
 /// One step of the schema; never changed once released.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +40,13 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
+/// A statement's parameters, `$1` and on.
+pub type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
 /// A pool of connections.
+///
+/// Each connection prepares a statement once and keeps it. That is why a statement is a constant: texts made up for each
+/// call would be kept without bound. One alone is its own transaction, and one round trip.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
@@ -51,18 +63,33 @@ pub enum DatabaseError {
     /// The statement failed.
     #[error("a statement failed")]
     Query(#[from] tokio_postgres::Error),
+    /// The statement that would have found what several asked for.
+    #[error("a lookup failed")]
+    Lookup(#[source] Arc<Self>),
+}
+
+impl DatabaseError {
+    /// What hinders for now, where trying again may help.
+    fn hindrance(&self) -> Option<&'static str> {
+        match self {
+            Self::Pool(_) => Some("the database is not reached"),
+            Self::Query(error) if error.is_closed() || error.code().is_none_or(is_away) => {
+                Some("the database is not reached")
+            }
+            Self::Query(error) if error.code().is_some_and(is_in_the_way) => {
+                Some("others are at work on the same rows of the database")
+            }
+            Self::Query(_) => None,
+            Self::Lookup(error) => error.hindrance(),
+        }
+    }
 }
 
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
-        let away = match &error {
-            DatabaseError::Pool(_) => true,
-            DatabaseError::Query(error) => error.is_closed() || error.code().is_none_or(is_away),
-        };
-        if away {
-            Self::unavailable("the database is not reached").source(error)
-        } else {
-            Self::internal(error)
+        match error.hindrance() {
+            Some(hindrance) => Self::unavailable(hindrance).source(error),
+            None => Self::internal(error),
         }
     }
 }
@@ -71,6 +98,18 @@ impl From<DatabaseError> for Problem {
 fn is_away(state: &SqlState) -> bool {
     let away = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
     away.contains(state) || state.code().starts_with("08")
+}
+
+/// The states in which a transaction gave way to another: a lock was not to be had in time, or two waited for each other.
+fn is_in_the_way(state: &SqlState) -> bool {
+    let states = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+    states.contains(state)
+}
+
+/// Was a statement prepared for tables or functions that have another shape by now, or by a server that is another?
+fn is_outdated(error: &tokio_postgres::Error) -> bool {
+    let outdated = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::INVALID_SQL_STATEMENT_NAME];
+    error.code().is_some_and(|code| outdated.contains(code))
 }
 
 impl Database {
@@ -82,7 +121,8 @@ impl Database {
         kit: &Kit,
     ) -> Result<Self, BoxError> {
         let mut postgres: tokio_postgres::Config = config.url.parse()?;
-        postgres.connect_timeout(config.wait);
+        postgres.connect_timeout(config.wait).tcp_user_timeout(GONE);
+        postgres.keepalives_idle(GONE / 2).keepalives_interval(GONE / 4);
         let manager = Manager::from_connect(
             postgres,
             Connector::new(config)?,
@@ -115,7 +155,7 @@ impl Database {
         Ok(database)
     }
 
-    /// A connection from the pool.
+    /// A connection from the pool, for a transaction of several statements.
     pub async fn get(&self) -> Result<Object, DatabaseError> {
         self.pool.get().await.map_err(|error| {
             if matches!(error, PoolError::Timeout(TimeoutType::Wait)) {
@@ -123,6 +163,57 @@ impl Database {
             }
             error.into()
         })
+    }
+
+    /// The rows that a statement gives.
+    pub async fn rows(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        self.run(sql, async |client, statement| client.query(statement, parameters).await).await
+    }
+
+    /// The one row that a statement gives.
+    pub async fn one(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Row, DatabaseError> {
+        self.run(sql, async |client, statement| client.query_one(statement, parameters).await).await
+    }
+
+    /// The row that a statement gives, if any; more than one is an error.
+    pub async fn row(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<Option<Row>, DatabaseError> {
+        self.run(sql, async |client, statement| client.query_opt(statement, parameters).await).await
+    }
+
+    /// How many rows a statement changed.
+    pub async fn execute(
+        &self,
+        sql: &'static str,
+        parameters: Parameters<'_>,
+    ) -> Result<u64, DatabaseError> {
+        self.run(sql, async |client, statement| client.execute(statement, parameters).await).await
+    }
+
+    async fn run<T>(
+        &self,
+        sql: &'static str,
+        run: impl AsyncFnOnce(&Object, &Statement) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T, DatabaseError> {
+        let client = Lent::new(self.get().await?);
+        let statement = client.prepare_cached(sql).await?;
+        let result = run(&client, &statement).await;
+        if result.as_ref().is_err_and(is_outdated) {
+            client.statement_cache.clear();
+        }
+        client.give_back();
+        Ok(result?)
     }
 
     async fn migrate_until_done(self, migrations: &'static [Migration], latch: Latch) {

@@ -1,9 +1,7 @@
-//! Reservations in PostgreSQL.
-//!
-//! Locks are taken in one order: the reservation's row, then the items' rows by SKU. So confirm, release and the sweeper
-//! race for the row, exactly one wins, and no two transactions wait for each other.
+//! Reservations in PostgreSQL. How stock is moved, and which locks are taken in which order, is in
+//! `migrations/0002_moves.sql`: each move is one call of a function there.
 
-use tokio_postgres::Transaction;
+use tokio_postgres::Row;
 use tracing::instrument;
 use uuid::Uuid;
 
@@ -13,11 +11,32 @@ use crate::{
     error::Error,
 };
 
-/// What a move does to an item's row, with `l` the reservation's lines.
-const TAKE_OFF_SHELF: &str = "on_hand = on_hand - l.quantity, reserved = reserved - l.quantity";
-const GIVE_BACK: &str = "reserved = reserved - l.quantity";
-const NOTHING: &str = "reserved = reserved";
-const PUT_BACK_ON_SHELF: &str = "on_hand = on_hand + l.quantity";
+const RESERVE: &str = "SELECT was, is_same, available FROM reserve_stock($1, $2, $3, $4)";
+const MOVE: &str = "SELECT was, skus, quantities FROM move_stock($1, $2, $3, $4, $5)";
+const CLOSE_UNKNOWN: &str =
+    "INSERT INTO reservations (order_id, status, expires_at) VALUES ($1, 'released', now())
+    ON CONFLICT DO NOTHING";
+const EXPIRE_ONE: &str = "SELECT 1 FROM
+    (SELECT order_id FROM reservations WHERE status = 'reserved' AND expires_at < now()
+     ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due,
+    move_stock(due.order_id, 'reserved', 'expired', 0, -1)";
+
+/// A move of a reservation, and of the stock of its lines.
+struct Move {
+    from: Status,
+    to: Status,
+    /// How many times its quantity a line adds to what is on the shelf,
+    shelf: i32,
+    /// and to what is held.
+    hold: i32,
+}
+
+const CONFIRM: Move = Move { from: Status::Reserved, to: Status::Confirmed, shelf: -1, hold: -1 };
+const RELEASE: Move = Move { from: Status::Reserved, to: Status::Released, shelf: 0, hold: -1 };
+/// Its stock is back already; but it must not be held anew.
+const RELEASE_EXPIRED: Move =
+    Move { from: Status::Expired, to: Status::Released, shelf: 0, hold: 0 };
+const PUT_BACK: Move = Move { from: Status::Confirmed, to: Status::Returned, shelf: 1, hold: 0 };
 
 impl Store {
     /// Holds stock for an order, all lines or none; true when it is new. The same again changes nothing, and one that
@@ -26,58 +45,54 @@ impl Store {
     pub async fn reserve(
         &self,
         order_id: Uuid,
-        input: &ReservationInput,
+        input: ReservationInput,
     ) -> Result<(Reservation, bool), Error> {
-        let mut client = self.database.get().await?;
-        let transaction = client.transaction().await?;
-        let mut lines = input.lines.clone();
+        let mut lines = input.lines;
         lines.sort_by(|left, right| left.sku.cmp(&right.sku));
-        let ttl = f64::from(input.ttl_seconds);
-        let insert = "INSERT INTO reservations (order_id, status, expires_at)
-            VALUES ($1, 'reserved', now() + make_interval(secs => $2)) ON CONFLICT DO NOTHING";
-        let is_new = transaction.execute(insert, &[&order_id, &ttl]).await? == 1;
-        if !is_new {
-            let current = locked(&transaction, order_id).await?.ok_or(Error::NoReservation)?;
-            match current.status {
-                Status::Reserved | Status::Confirmed if current.lines == lines => {
-                    return Ok((current, false));
+        let skus: Vec<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
+        let quantities: Vec<i64> = lines.iter().map(|line| line.quantity).collect();
+        let row = self
+            .database
+            .one(RESERVE, &[&order_id, &skus, &quantities, &input.ttl_seconds])
+            .await?;
+        let was = row.get::<_, Option<&str>>(0).map(Status::from_name);
+        match was {
+            None | Some(Status::Expired) => {
+                if let Some(available) = row.get::<_, Option<Vec<Option<i64>>>>(2) {
+                    return Err(lacking(&lines, &available));
                 }
-                Status::Reserved | Status::Confirmed => return Err(Error::OtherLines),
-                Status::Expired => {
-                    let again = "UPDATE reservations SET status = 'reserved',
-                        expires_at = now() + make_interval(secs => $2) WHERE order_id = $1";
-                    transaction.execute(again, &[&order_id, &ttl]).await?;
-                    transaction
-                        .execute("DELETE FROM reservation_lines WHERE order_id = $1", &[&order_id])
-                        .await?;
-                }
-                closed => return Err(Error::Closed(closed)),
+                Ok((Reservation { order_id, status: Status::Reserved, lines }, was.is_none()))
             }
+            Some(status @ (Status::Reserved | Status::Confirmed)) => {
+                let is_same = row.get::<_, Option<bool>>(1) == Some(true);
+                if !is_same {
+                    return Err(Error::OtherLines);
+                }
+                Ok((Reservation { order_id, status, lines }, false))
+            }
+            Some(closed) => Err(Error::Closed(closed)),
         }
-        hold(&transaction, order_id, &lines).await?;
-        transaction.commit().await?;
-        Ok((Reservation { order_id, status: Status::Reserved, lines }, is_new))
     }
 
     /// Takes the held stock off the shelf.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn confirm(&self, order_id: Uuid) -> Result<Reservation, Error> {
-        self.close(order_id, Status::Reserved, Status::Confirmed, TAKE_OFF_SHELF).await
+        self.close(order_id, CONFIRM).await
     }
 
     /// Gives held stock back. Unknown orders are closed too: a reservation that comes late must not hold stock.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn release(&self, order_id: Uuid) -> Result<Reservation, Error> {
-        let client = self.database.get().await?;
-        let tombstone =
-            "INSERT INTO reservations (order_id, status, expires_at) VALUES ($1, 'released', now())
-            ON CONFLICT DO NOTHING";
-        client.execute(tombstone, &[&order_id]).await?;
-        drop(client);
-        match self.close(order_id, Status::Reserved, Status::Released, GIVE_BACK).await {
-            // Its stock is back already; but it must not be held anew.
+        if self.database.execute(CLOSE_UNKNOWN, &[&order_id]).await? == 1 {
+            return Ok(Reservation { order_id, status: Status::Released, lines: Vec::new() });
+        }
+        match self.close(order_id, RELEASE).await {
             Err(Error::Closed(Status::Expired)) => {
-                self.close(order_id, Status::Expired, Status::Released, NOTHING).await
+                match self.close(order_id, RELEASE_EXPIRED).await {
+                    // It was held anew in between.
+                    Err(Error::Closed(Status::Reserved)) => self.close(order_id, RELEASE).await,
+                    result => result,
+                }
             }
             result => result,
         }
@@ -86,113 +101,52 @@ impl Store {
     /// Puts a confirmed reservation's stock back on the shelf.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn put_back(&self, order_id: Uuid) -> Result<Reservation, Error> {
-        self.close(order_id, Status::Confirmed, Status::Returned, PUT_BACK_ON_SHELF).await
+        self.close(order_id, PUT_BACK).await
     }
 
     /// Gives back the stock of one reservation whose time is over; false when there is none.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn expire_one(&self) -> Result<bool, Error> {
-        let mut client = self.database.get().await?;
-        let transaction = client.transaction().await?;
-        let due =
-            "SELECT order_id FROM reservations WHERE status = 'reserved' AND expires_at < now()
-            ORDER BY expires_at LIMIT 1 FOR UPDATE SKIP LOCKED";
-        let Some(row) = transaction.query_opt(due, &[]).await? else { return Ok(false) };
-        move_stock(&transaction, row.get(0), Status::Expired, GIVE_BACK).await?;
-        transaction.commit().await?;
-        Ok(true)
+        Ok(self.database.row(EXPIRE_ONE, &[]).await?.is_some())
     }
 
     /// Moves a reservation from one state to the next; already there, nothing happens.
-    async fn close(
-        &self,
-        order_id: Uuid,
-        from: Status,
-        to: Status,
-        change: &str,
-    ) -> Result<Reservation, Error> {
-        let mut client = self.database.get().await?;
-        let transaction = client.transaction().await?;
-        let mut reservation = locked(&transaction, order_id).await?.ok_or(Error::NoReservation)?;
-        if reservation.status == to {
-            return Ok(reservation);
+    async fn close(&self, order_id: Uuid, step: Move) -> Result<Reservation, Error> {
+        let (from, to) = (step.from.name(), step.to.name());
+        let row =
+            self.database.one(MOVE, &[&order_id, &from, &to, &step.shelf, &step.hold]).await?;
+        let was = row.get::<_, Option<&str>>(0).map(Status::from_name);
+        match was.ok_or(Error::NoReservation)? {
+            was if was == step.from || was == step.to => {
+                Ok(Reservation { order_id, status: step.to, lines: lines(&row) })
+            }
+            was => Err(Error::Closed(was)),
         }
-        if reservation.status != from {
-            return Err(Error::Closed(reservation.status));
-        }
-        move_stock(&transaction, order_id, to, change).await?;
-        transaction.commit().await?;
-        reservation.status = to;
-        Ok(reservation)
     }
 }
 
-/// A reservation, its row locked.
-async fn locked(
-    transaction: &Transaction<'_>,
-    order_id: Uuid,
-) -> Result<Option<Reservation>, Error> {
-    let select = "SELECT status FROM reservations WHERE order_id = $1 FOR UPDATE";
-    let Some(row) = transaction.query_opt(select, &[&order_id]).await? else { return Ok(None) };
-    let status = Status::from_name(row.get(0));
-    let select = "SELECT sku, quantity FROM reservation_lines WHERE order_id = $1 ORDER BY sku";
-    let rows = transaction.query(select, &[&order_id]).await?;
-    let lines = rows.iter().map(|row| Line { sku: row.get(0), quantity: row.get(1) }).collect();
-    Ok(Some(Reservation { order_id, status, lines }))
-}
-
-/// Holds the lines' stock or fails with what is missing; the caller's transaction is then dropped, which undoes all.
-async fn hold(transaction: &Transaction<'_>, order_id: Uuid, lines: &[Line]) -> Result<(), Error> {
-    let skus: Vec<&str> = lines.iter().map(|line| line.sku.as_str()).collect();
-    let quantities: Vec<i64> = lines.iter().map(|line| line.quantity).collect();
-    let lock =
-        "SELECT sku, on_hand - reserved FROM items WHERE sku = ANY($1) ORDER BY sku FOR UPDATE";
-    let stock = transaction.query(lock, &[&skus]).await?;
-    let available = |sku: &str| {
-        stock.iter().find(|row| row.get::<_, &str>(0) == sku).map(|row| row.get::<_, i64>(1))
-    };
-    let unknown: Vec<_> =
-        skus.iter().filter(|sku| available(sku).is_none()).map(ToString::to_string).collect();
+/// What is missing of lines that were not held.
+fn lacking(lines: &[Line], available: &[Option<i64>]) -> Error {
+    let unknown: Vec<_> = lines
+        .iter()
+        .zip(available)
+        .filter(|(_, available)| available.is_none())
+        .map(|(line, _)| line.sku.clone())
+        .collect();
     if !unknown.is_empty() {
-        return Err(Error::UnknownSkus(unknown));
+        return Error::UnknownSkus(unknown);
     }
-    // The rule that never oversells: one statement, and the table's CHECK behind it.
-    let reserve = "UPDATE items SET reserved = reserved + l.quantity
-        FROM unnest($1::text[], $2::bigint[]) AS l (sku, quantity)
-        WHERE items.sku = l.sku AND on_hand - reserved >= l.quantity";
-    if transaction.execute(reserve, &[&skus, &quantities]).await? != lines.len() as u64 {
-        let shortage = |line: &Line| {
-            let available = available(&line.sku).expect("unknown items were refused above");
-            (available < line.quantity).then(|| Shortage {
-                sku: line.sku.clone(),
-                requested: line.quantity,
-                available,
-            })
-        };
-        return Err(Error::InsufficientStock(lines.iter().filter_map(shortage).collect()));
-    }
-    let insert = "INSERT INTO reservation_lines (order_id, sku, quantity)
-        SELECT $1, sku, quantity FROM unnest($2::text[], $3::bigint[]) AS l (sku, quantity)";
-    transaction.execute(insert, &[&order_id, &skus, &quantities]).await?;
-    Ok(())
+    let shortage = |(line, available): (&Line, &Option<i64>)| {
+        let available = available.filter(|available| *available < line.quantity)?;
+        Some(Shortage { sku: line.sku.clone(), requested: line.quantity, available })
+    };
+    Error::InsufficientStock(lines.iter().zip(available).filter_map(shortage).collect())
 }
 
-/// Changes the items of a reservation whose row is locked, and its status.
-async fn move_stock(
-    transaction: &Transaction<'_>,
-    order_id: Uuid,
-    to: Status,
-    change: &str,
-) -> Result<(), Error> {
-    let lock =
-        "SELECT 1 FROM items WHERE sku IN (SELECT sku FROM reservation_lines WHERE order_id = $1)
-        ORDER BY sku FOR UPDATE";
-    transaction.query(lock, &[&order_id]).await?;
-    let update = format!(
-        "UPDATE items SET {change} FROM reservation_lines AS l WHERE l.order_id = $1 AND items.sku = l.sku"
-    );
-    transaction.execute(&update, &[&order_id]).await?;
-    let status = "UPDATE reservations SET status = $2 WHERE order_id = $1";
-    transaction.execute(status, &[&order_id, &to.name()]).await?;
-    Ok(())
+/// The lines that a move gives; a reservation that was closed before it was made has none.
+fn lines(row: &Row) -> Vec<Line> {
+    let skus: Option<Vec<String>> = row.get(1);
+    let quantities: Option<Vec<i64>> = row.get(2);
+    let pairs = skus.unwrap_or_default().into_iter().zip(quantities.unwrap_or_default());
+    pairs.map(|(sku, quantity)| Line { sku, quantity }).collect()
 }

@@ -105,6 +105,25 @@ async fn a_request_waits_for_a_database_connection_only_so_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_behind_a_statement_that_was_given_up() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "300ms")]).await;
+    let mut databases = local_stack::laws::Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE items").await.unwrap();
+    let url = format!("{}/v1/items/CHAIN-6", stack.url(INVENTORY));
+    let (start, hasty) = (Instant::now(), [("x-request-timeout-ms", "600")]);
+    let given_up = http::send(Method::GET, &url, &hasty, "").await.unwrap();
+    assert!([503, 504].contains(&given_up.status.as_u16()), "{}", given_up.text());
+    // The only connection is at work still: it is not lent.
+    assert_eq!(http::get(&url).await.unwrap().status, 503);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    lock.rollback().await.unwrap();
+    until("it is free again", || async { http::get(&url).await.unwrap().status == 200 }).await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_in_flight_are_answered_after_sigterm_and_readiness_goes_first() {
     let state = temporary_folder().unwrap();
     let settings = [("FAULTS", "on"), ("SHUTDOWN_DELAY", "700ms")];

@@ -1,12 +1,14 @@
 //! Those who want the same thing at the same time.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::join_all;
 use hyper::Method;
 use local_stack::{Service, http, laws::Databases, state::temporary_folder};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{cancel, item, order, place, reserve, start, until};
+use crate::support::{cancel, item, order, place, reserve, start, start_with, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn confirm_and_release_race_and_exactly_one_wins() {
@@ -37,6 +39,89 @@ async fn confirm_and_release_race_and_exactly_one_wins() {
     assert_eq!(left["on_hand"], 75 - confirmed);
     assert_eq!(left["reserved"], 0);
     stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_or_receipt_sent_many_times_at_once_counts_once() {
+    let state = temporary_folder().unwrap();
+    let stack = start(&state).await;
+    let inventory = stack.url(Service::Inventory);
+    for round in 1..=10 {
+        let id = Uuid::now_v7();
+        let replies = join_all((0..8).map(|_| reserve(inventory, id, "PADLOCK-40", 2, 600))).await;
+        let of = |status: u16| replies.iter().filter(|reply| reply.status == status).count();
+        assert_eq!((of(201), of(200)), (1, 7));
+        let too_many = Uuid::now_v7();
+        let replies =
+            join_all((0..8).map(|_| reserve(inventory, too_many, "PADLOCK-40", 1000, 600))).await;
+        for reply in replies {
+            assert_eq!(reply.json()["type"], "/problems/insufficient-stock");
+        }
+        let (url, key) = (format!("{inventory}/v1/items/CHAIN-6/receipts"), format!("{round}"));
+        let headers = [("idempotency-key", key.as_str())];
+        let arrive = || http::send(Method::POST, &url, &headers, r#"{"quantity":1}"#);
+        for reply in join_all((0..8).map(|_| arrive())).await {
+            assert_eq!(reply.unwrap().json()["on_hand"], 800 + round);
+        }
+        assert_eq!(item(&stack, "PADLOCK-40").await["reserved"], 2 * round);
+    }
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_moves_of_few_reservations_at_once_keep_the_law() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("SWEEP_INTERVAL", "1ms")]).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    let orders: Vec<_> = (0..40).map(|_| Uuid::now_v7()).collect();
+    let clients = (0..16).map(|_| move_about(stack.url(Service::Inventory), &databases, &orders));
+    let done: BTreeSet<_> = join_all(clients).await.into_iter().flatten().collect();
+    assert_eq!(done.len(), 4, "not every move was made: {done:?}");
+    let (breaches, _) = databases.breaches().await.unwrap();
+    // Here no order belongs to a reservation.
+    let of_items: Vec<_> = breaches.iter().filter(|text| !text.starts_with("there is")).collect();
+    assert_eq!(of_items, Vec::<&String>::new());
+    stack.stop().await.unwrap();
+}
+
+/// Moves reservations at random, most of the time while others move the same one; some expire. Which moves were made.
+async fn move_about(
+    inventory: &str,
+    databases: &Databases,
+    orders: &[Uuid],
+) -> BTreeSet<&'static str> {
+    let mut done = BTreeSet::new();
+    for turn in 0..150 {
+        let order = orders[turn * orders.len() / 150];
+        let verb =
+            ["reserve", "reserve", "expire", "confirm", "release", "return"][fastrand::usize(..6)];
+        let url = format!("{inventory}/v1/reservations/{order}");
+        let reply = match verb {
+            "reserve" => http::send(Method::PUT, &url, &[], lines_at_random()).await,
+            "expire" => {
+                let expire = "UPDATE reservations SET expires_at = now() WHERE order_id = $1";
+                databases.inventory.execute(expire, &[&order]).await.unwrap();
+                continue;
+            }
+            verb => http::send(Method::POST, &format!("{url}/{verb}"), &[], "").await,
+        };
+        let reply = reply.unwrap();
+        assert!(!reply.status.is_server_error(), "{}", reply.text());
+        if reply.status.is_success() {
+            done.insert(verb);
+        }
+    }
+    done
+}
+
+/// One or two lines in any order, few enough that there is stock most of the time.
+fn lines_at_random() -> String {
+    let mut lines = ["PADLOCK-40", "LATCH-GATE"]
+        .map(|sku| json!({"sku": sku, "quantity": fastrand::u32(1..9)}))
+        .to_vec();
+    fastrand::shuffle(&mut lines);
+    lines.truncate(fastrand::usize(1..=2));
+    json!({"lines": lines, "ttl_seconds": 600}).to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{BoxError, config::DatabaseConfig, tls};
 
+/// Who waits for others' locks has a connection meanwhile: somebody's forgotten transaction must not take them all.
+const SETTINGS: &str = "SET lock_timeout = '5s'";
+
 /// Makes the pool's connections.
 pub(super) struct Connector {
     password_file: Option<String>,
@@ -53,10 +56,12 @@ impl Connect for Connector {
     fn connect(&self, config: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         let config = self.prepare(config);
         async move {
-            match self.tls.clone() {
-                Some(tls) => config.connect(tls).await.map(followed),
-                None => config.connect(NoTls).await.map(followed),
-            }
+            let (client, task) = match self.tls.clone() {
+                Some(tls) => config.connect(tls).await.map(followed)?,
+                None => config.connect(NoTls).await.map(followed)?,
+            };
+            client.batch_execute(SETTINGS).await?;
+            Ok((client, task))
         }
         .boxed()
     }

@@ -1,0 +1,160 @@
+//! Statements of the services: which of them share one, and which must not wait for others.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hyper::Method;
+use local_stack::{Service, Stack, http, laws::Databases, state::temporary_folder};
+use tokio::time::sleep;
+
+use crate::support::{metric, start, start_with, until};
+
+const INVENTORY: Service = Service::Inventory;
+
+fn an_item(stack: &Stack) -> String {
+    format!("{}/v1/items/CHAIN-6", stack.url(INVENTORY))
+}
+
+async fn status(url: &str) -> u16 {
+    http::get(url).await.unwrap().status.as_u16()
+}
+
+async fn connections(stack: &Stack, state: &str) -> f64 {
+    metric(stack, INVENTORY, &format!("database_pool_connections{{state=\"{state}\"}}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_at_the_same_time_share_a_statement() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "10s")]).await;
+    let mut databases = Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE items").await.unwrap();
+    let read = || {
+        let item = an_item(&stack);
+        tokio::spawn(async move { status(&item).await })
+    };
+    let first = read();
+    until("it has the only connection", || async { connections(&stack, "in_use").await > 0.5 })
+        .await;
+    let others: Vec<_> = (0..20).map(|_| read()).collect();
+    let in_flight = "http_requests_in_flight ";
+    until("all have come", || async { metric(&stack, INVENTORY, in_flight).await > 20.5 }).await;
+    let waiting = connections(&stack, "waiting").await;
+    assert!((1.0..=10.0).contains(&waiting), "20 reads wait for {waiting} connections");
+    lock.rollback().await.unwrap();
+    for reader in join_all([first].into_iter().chain(others)).await {
+        assert_eq!(reader.unwrap(), 200);
+    }
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_share_a_statement_that_fails_are_all_told_and_the_next_is_answered() {
+    let state = temporary_folder().unwrap();
+    let stack = start(&state).await;
+    let mut databases = Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE items").await.unwrap();
+    let reads = join_all((0..20).map(|_| status_of(an_item(&stack))));
+    let broken = async {
+        // Until nobody is left: what comes later has a connection of its own.
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = 'inventory' AND wait_event_type = 'Lock'";
+        until("the statements are ended", || async {
+            lock.query_one(end, &[]).await.unwrap();
+            metric(&stack, INVENTORY, "http_requests_in_flight ").await < 0.5
+        })
+        .await;
+    };
+    let (statuses, ()) = tokio::join!(reads, broken);
+    assert_eq!(statuses, [503; 20]);
+    lock.rollback().await.unwrap();
+    assert_eq!(status(&an_item(&stack)).await, 200);
+    stack.stop().await.unwrap();
+}
+
+async fn status_of(url: String) -> u16 {
+    status(&url).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_read_a_write_gets_its_connection_in_time() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "300ms")]).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    let slow = "ALTER TABLE items RENAME TO all_items;
+        CREATE VIEW items AS SELECT all_items.* FROM all_items, pg_sleep(0.005)";
+    databases.inventory.batch_execute(slow).await.unwrap();
+    let (item, end) = (an_item(&stack), Instant::now() + Duration::from_secs(2));
+    let read = async || {
+        while Instant::now() < end {
+            assert_eq!(status(&item).await, 200);
+        }
+    };
+    let write = async || {
+        let order = uuid::Uuid::now_v7();
+        let url = format!("{}/v1/reservations/{order}/release", stack.url(INVENTORY));
+        while Instant::now() < end {
+            assert_eq!(http::send(Method::POST, &url, &[], "").await.unwrap().status, 200);
+        }
+    };
+    tokio::join!(join_all([(); 12].map(|()| read())), write());
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_waits_for_a_lock_too_long_ends_and_its_connection_is_free() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1"), ("DATABASE_WAIT", "300ms")]).await;
+    let mut databases = Databases::connect(&stack).await.unwrap();
+    // As somebody who has forgotten a transaction.
+    let forgotten = databases.inventory.transaction().await.unwrap();
+    forgotten.execute("SELECT FROM items WHERE sku = 'CHAIN-6' FOR UPDATE", &[]).await.unwrap();
+    let url = format!("{}/receipts", an_item(&stack));
+    let key = [("idempotency-key", "k")];
+    let start = Instant::now();
+    let reply = http::send(Method::POST, &url, &key, r#"{"quantity":1}"#).await.unwrap();
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    until("the only connection is free", || async { status(&an_item(&stack)).await == 200 }).await;
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    forgotten.rollback().await.unwrap();
+    let reply = http::send(Method::POST, &url, &key, r#"{"quantity":1}"#).await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_was_prepared_for_another_shape_is_prepared_anew() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1")]).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    let item = an_item(&stack);
+    assert_eq!(status(&item).await, 200);
+    let another = "ALTER TABLE items ALTER COLUMN name TYPE varchar(300)";
+    databases.inventory.batch_execute(another).await.unwrap();
+    until("it is read again", || async { status(&item).await == 200 }).await;
+    assert_eq!(status(&item).await, 200);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_gives_up_leaves_the_others_their_rows() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_POOL", "1")]).await;
+    let mut databases = Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE items").await.unwrap();
+    let item = an_item(&stack);
+    let hasty = [("x-request-timeout-ms", "300")];
+    let (given_up, statuses, ()) = tokio::join!(
+        async { http::send(Method::GET, &item, &hasty, "").await.unwrap().status },
+        join_all((0..8).map(|_| status_of(item.clone()))),
+        async {
+            sleep(Duration::from_millis(600)).await;
+            lock.rollback().await.unwrap();
+        }
+    );
+    assert_eq!((given_up.as_u16(), statuses), (504, vec![200; 8]));
+    stack.stop().await.unwrap();
+}
