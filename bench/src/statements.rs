@@ -1,9 +1,9 @@
 //! What PostgreSQL is asked for one request, as pgbench's scripts: what the rows of the database are held against.
 //!
-//! The scripts are written from PostgreSQL's own log of an order and of a read item, so they always have what the services
-//! really send: each statement, in the same transactions, in the same order. What a run would ask for anew each time
-//! (the order's id, its key, the item) is an expression of pgbench's variables. Statements that the services send
-//! together are sent one after the other by pgbench.
+//! An order's script is written from PostgreSQL's own log, so it always has what the services really send: each statement,
+//! in the same transactions, in the same order. What a run would ask for anew each time (the order's id, its key, the
+//! item) is an expression of pgbench's variables. Statements that the services send together are sent one after the other
+//! by pgbench. An item's is the plain SELECT, written by hand: it is the measure for what inventory does in its place.
 
 mod log;
 mod script;
@@ -12,12 +12,12 @@ pub mod stock;
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use local_stack::{Service, Settings, Stack, http, postgres::connect, state};
+use local_stack::{Settings, Stack, postgres::connect, state};
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use self::script::{Typed, Variable};
+use self::script::Typed;
 use crate::{config::Config, say, server_log};
 
 /// What begins a script.
@@ -104,7 +104,7 @@ pub fn order(number: u64, sku: &str) -> (String, String) {
     (format!("order-{number:012}"), body.to_string())
 }
 
-/// Places an order and reads an item on a stack of its own, and sees what PostgreSQL is asked for.
+/// Places an order on a stack of its own, and sees what PostgreSQL is asked for.
 pub async fn watch(programs: &Path, postgres: &Path) -> Result<Scripts> {
     let folder = state::temporary_folder()?;
     let all = [("log_statement", "all")];
@@ -123,25 +123,18 @@ async fn ask(stack: &Stack, log: &Path) -> Result<Scripts> {
     stock::fill(&databases["inventory"]).await?;
     place(stack, 0, "SKU-1000").await?; // the first one may find connections and statements that are not there yet
     let (key, id) = place(stack, 1, "SKU-1234").await?;
-    let item = http::get(&format!("{}/v1/items/SKU-1357", stack.url(Service::Inventory))).await?;
-    ensure!(item.status.is_success(), "an item is not read: {}", item.text());
     databases["orders"].batch_execute(END).await?;
     let statements = log::statements(&logged(log).await?)?;
-    let written = async |head: &str, variables: &[Variable<'_>]| {
-        let marks: Vec<_> = variables.iter().map(|(value, _)| *value).collect();
-        let statements = log::of_request(&statements, &marks)?;
-        ensure!(!statements.is_empty(), "PostgreSQL's log has no statement of the request");
-        let mut all = Vec::new();
-        for statement in statements {
-            all.push(typed(&databases, statement).await?);
-        }
-        let item = format!("\\set item random({}, {})\n", stock::FIRST, stock::LAST);
-        anyhow::Ok(script::write(&format!("{HEAD}{head}{item}"), &all, variables))
-    };
-    Ok(Scripts {
-        item: written("", &[("SKU-1357", SKU)]).await?,
-        order: written(NUMBER, &[("SKU-1234", SKU), (&key, KEY), (&id, ID)]).await?,
-    })
+    let variables = [("SKU-1234", SKU), (key.as_str(), KEY), (&id, ID)];
+    let statements = log::of_request(&statements, &variables.map(|(value, _)| value))?;
+    ensure!(!statements.is_empty(), "PostgreSQL's log has no statement of the request");
+    let mut all = Vec::new();
+    for statement in statements {
+        all.push(typed(&databases, statement).await?);
+    }
+    let item = format!("\\set item random({}, {})\n", stock::FIRST, stock::LAST);
+    let order = script::write(&format!("{HEAD}{NUMBER}{item}"), &all, &variables);
+    Ok(Scripts { order, ..Scripts::committed() })
 }
 
 /// Places an order through the gateway; its key and its id.

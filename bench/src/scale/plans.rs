@@ -45,6 +45,7 @@ pub(crate) async fn prepare(programs: &Path, folder: &Path) -> Result<PathBuf> {
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_analyze", "on"),
         ("auto_explain.log_buffers", "on"),
+        ("auto_explain.log_nested_statements", "on"),
         ("auto_explain.log_timing", "off"),
         ("auto_explain.log_format", "json"),
     ];

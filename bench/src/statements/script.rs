@@ -142,23 +142,23 @@ fn without_names(literal: &str) -> String {
     split
 }
 
-/// A script as it is compared with another: without comments, and every number in a literal the same, since times and
-/// digests are.
-pub(super) fn normal(script: &str) -> String {
+/// A script as it is compared with another: its lines without comments, every number in a literal the same, since times
+/// and digests are not. In any order: what is sent at the same time arrives so.
+pub(super) fn normal(script: &str) -> Vec<String> {
     let lines = script.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
-    let mut normal = String::new();
-    for line in lines {
-        for part in parts(line) {
-            match part {
-                Part::Text(text) => normal.push_str(text),
-                Part::Literal(literal) => normal.push_str(&without_numbers(literal)),
-                Part::Parameter(number) => normal.push_str(&format!("${number}")),
-            }
-        }
-        normal.push('\n');
-    }
+    let mut normal: Vec<_> = lines.map(normal_line).collect();
+    normal.sort();
     normal
+}
+
+fn normal_line(line: &str) -> String {
+    let part = |part| match part {
+        Part::Text(text) => text.to_owned(),
+        Part::Literal(literal) => without_numbers(literal),
+        Part::Parameter(number) => format!("${number}"),
+    };
+    parts(line).into_iter().map(part).collect()
 }
 
 fn without_numbers(literal: &str) -> String {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_the_same_but_for_comments_and_the_numbers_in_literals() {
+    fn scripts_are_the_same_but_for_comments_the_order_and_the_numbers_in_literals() {
         let script = "-- made on a day\n\\set a 1\nSELECT ('at 12:34:56')::text, $1;\n";
         let other = "\\set a 1\n\nSELECT ('at 9:00:07')::text, $1;";
         assert_eq!(normal(script), normal(other));
@@ -241,5 +241,6 @@ mod tests {
         {
             assert_ne!(normal(script), normal(change));
         }
+        assert_eq!(normal("SELECT 1;\nSELECT a;"), normal("SELECT a;\nSELECT 1;"));
     }
 }
