@@ -6,6 +6,7 @@
 mod chart;
 mod connections;
 mod lines;
+mod one_item;
 mod page;
 mod plans;
 mod replicas;
@@ -25,7 +26,7 @@ use crate::{
 
 const HELP: &str = "\
 bench scale  measures what an order costs with 1 to 5 replicas, 1e3 to 1e6 orders in the table, 1 to 100 lines,
-             and what up to 10,000 idle connections hold; fails when a statement's plan does not stay flat.
+             how many orders of one item there can be, and what up to 10,000 idle connections hold; fails when a statement's plan does not stay flat.
              With --out DIR it renews SCALE.md there, between its marks, and scale.svg
 
 ";
@@ -50,8 +51,9 @@ async fn run(config: &Config) -> Result<()> {
         connections::measure(config).await.context("connections")?;
     let (replicas, of_replicas) = replicas::measure(config).await.context("replicas")?;
     let (lines, of_lines) = lines::measure(config).await.context("lines")?;
+    let one_item = one_item::measure(config).await.context("one item")?;
     let [costs, statements] = rows.tables;
-    let tables = [replicas, costs, statements, lines, connections];
+    let tables = [replicas, costs, statements, lines, one_item, connections];
     let text = format!(
         "{}\n\n{}",
         surroundings(config).await?,

@@ -105,7 +105,7 @@ pub(crate) async fn measure(config: &Config) -> Result<Rows> {
 /// An order to make copies of: its id. Its key must not be forgotten before the copies are made.
 async fn placed(system: &System, orders: &Client) -> Result<String> {
     let mut gateway = Kept::open(system.stack.url(Service::Gateway)).await?;
-    let answer = order(&mut gateway, system.stack.api_key(), 1).await?;
+    let answer = order(&mut gateway, system.stack.api_key(), &body(1)).await?;
     let id = answer["id"].as_str().context("an order has no id")?;
     let keep = "UPDATE idempotency_keys SET created_at = now() + interval '1 day' WHERE order_id = $1::text::uuid";
     ensure!(orders.execute(keep, &[&id]).await? == 1, "the order to copy has no key");

@@ -134,18 +134,29 @@ impl System {
     /// Places so many orders of so many lines, spread over all gateways in turn; what one of them cost.
     pub(crate) async fn place(&mut self, orders: u32, lines: u32) -> Result<Cost> {
         let before = self.used()?;
-        let (gateways, key) = (Arc::new(self.gateways()), Arc::<str>::from(self.stack.api_key()));
-        let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
-            let turns = (client..orders).step_by(CLIENTS as usize);
-            clients.spawn(place(Arc::clone(&gateways), Arc::clone(&key), turns.collect(), lines));
-        }
-        while let Some(client) = clients.join_next().await {
-            client.context("a client panicked")??;
-        }
+        self.load(CLIENTS, orders, move || body(lines)).await?;
         let after = self.used()?;
         let each = |part: usize| (after[part] - before[part]) * 1000.0 / f64::from(orders);
         Ok(Cost { gateway: each(0), orders: each(1), inventory: each(2), postgres: each(3) })
+    }
+
+    /// Places so many orders with such bodies, so many at a time.
+    pub(crate) async fn load(
+        &self,
+        clients: u32,
+        orders: u32,
+        body: impl Fn() -> String + Clone + Send + 'static,
+    ) -> Result<()> {
+        let (gateways, key) = (Arc::new(self.gateways()), Arc::<str>::from(self.stack.api_key()));
+        let mut tasks = JoinSet::new();
+        for client in 0..clients {
+            let turns = (client..orders).step_by(clients as usize).collect();
+            tasks.spawn(place(Arc::clone(&gateways), Arc::clone(&key), turns, body.clone()));
+        }
+        while let Some(client) = tasks.join_next().await {
+            client.context("a client panicked")??;
+        }
+        Ok(())
     }
 
     /// The CPU seconds that the gateways, orders, inventories and PostgreSQL have used so far.
@@ -194,7 +205,7 @@ async fn place(
     gateways: Arc<Vec<String>>,
     key: Arc<str>,
     turns: Vec<u32>,
-    lines: u32,
+    body: impl Fn() -> String,
 ) -> Result<()> {
     let mut connections = Vec::new();
     for gateway in gateways.iter() {
@@ -202,15 +213,15 @@ async fn place(
     }
     for turn in turns {
         let at = turn as usize % connections.len();
-        order(&mut connections[at], &key, lines).await?;
+        order(&mut connections[at], &key, &body()).await?;
     }
     Ok(())
 }
 
 /// Places one order, which must be confirmed; the answer.
-pub(crate) async fn order(gateway: &mut Kept, api_key: &str, lines: u32) -> Result<Value> {
+pub(crate) async fn order(gateway: &mut Kept, api_key: &str, body: &str) -> Result<Value> {
     let key = Uuid::new_v4().to_string();
-    let answer = order_again(gateway, api_key, &key, &body(lines)).await?;
+    let answer = order_again(gateway, api_key, &key, body).await?;
     ensure!(answer["status"] == "confirmed", "an order is not confirmed: {answer}");
     Ok(answer)
 }
@@ -237,7 +248,11 @@ pub(crate) async fn order_again(
 pub(crate) fn body(lines: u32) -> String {
     let items = stock::LAST - stock::FIRST + 1;
     let first = fastrand::u32(0..items);
-    let sku = |line| stock::sku(stock::FIRST + (first + line) % items);
-    let lines: Vec<_> = (0..lines).map(|line| json!({"sku": sku(line), "quantity": 1})).collect();
+    body_of((0..lines).map(|line| stock::sku(stock::FIRST + (first + line) % items)))
+}
+
+/// An order of these items, one piece each.
+pub(crate) fn body_of(skus: impl IntoIterator<Item = String>) -> String {
+    let lines: Vec<_> = skus.into_iter().map(|sku| json!({"sku": sku, "quantity": 1})).collect();
     json!({"customer": "bench", "lines": lines}).to_string()
 }
