@@ -175,7 +175,8 @@ fn strip(headers: &mut HeaderMap) {
     for name in named.iter().flat_map(names) {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    let gone: Vec<_> = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned().collect();
+    for name in gone {
         headers.remove(name);
     }
 }

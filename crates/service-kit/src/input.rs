@@ -37,8 +37,7 @@ impl<'a> Segments<'a> {
 pub fn segments(path: &str) -> Option<Segments<'_>> {
     let mut all = Segments::default();
     for segment in path.strip_prefix('/')?.split('/') {
-        let plain = !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let plain = !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
         if !plain {
             return None;
         }
@@ -52,7 +51,11 @@ pub fn segments(path: &str) -> Option<Segments<'_>> {
 pub fn is_identifier(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && text.bytes().all(is_plain)
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-')
 }
 
 /// The `Idempotency-Key` header: 400 when it is missing or not 1 to 255 visible ASCII characters.

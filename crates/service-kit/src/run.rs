@@ -199,7 +199,7 @@ async fn drain<A: App>(
         write: config.write_timeout,
         grace: config.shutdown_grace,
     };
-    let handler = move |request, peer| Arc::clone(&pipeline).answer(request, peer);
+    let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
     let stopping = async {
         signals.next().await;
         tracing::info!("draining");

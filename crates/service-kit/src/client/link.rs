@@ -58,7 +58,7 @@ impl Link {
         mut self: Box<Self>,
         request: Request<Body>,
         host: &Arc<Host>,
-    ) -> Result<Response<Answer>, Failure> {
+    ) -> Result<Response<Body>, Failure> {
         // Unconstrained: at the end of its turn the task would be told to look again, by a waker that wakes nobody.
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let mut is_sent = false;
@@ -81,7 +81,7 @@ impl Link {
             if answer.body.is_end_stream() {
                 answer.release();
             }
-            answer
+            answer.into()
         }))
     }
 

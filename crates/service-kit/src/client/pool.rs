@@ -10,7 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tower::Service;
 
-use super::{ClientError, link::Answer, link::Link};
+use super::{ClientError, link::Link};
 use crate::Body;
 
 /// To connect.
@@ -88,11 +88,11 @@ impl Pool {
     pub(super) async fn send(
         self: &Arc<Self>,
         mut request: Request<Body>,
-        host: &Arc<Host>,
-    ) -> Result<Response<Answer>, ClientError> {
+        host: Arc<Host>,
+    ) -> Result<Response<Body>, ClientError> {
         // What was closed while it was idle has got nothing of the request.
         while let Some(link) = host.take() {
-            match link.send(request, host).await {
+            match link.send(request, &host).await {
                 Ok(answer) => return Ok(answer),
                 Err(mut failure) => match failure.take_message() {
                     Some(unsent) => request = unsent,
@@ -100,8 +100,8 @@ impl Pool {
                 },
             }
         }
-        let link = self.connect(host).await?;
-        link.send(request, host).await.map_err(|failure| failure.into_error().into())
+        let link = self.connect(&host).await?;
+        link.send(request, &host).await.map_err(|failure| failure.into_error().into())
     }
 
     async fn connect(self: &Arc<Self>, host: &Host) -> Result<Box<Link>, ClientError> {

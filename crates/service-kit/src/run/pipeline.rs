@@ -48,10 +48,11 @@ impl<A: App> Pipeline<A> {
         Arc::new(Self { app, pages, kit: kit.clone(), at_work: AtomicUsize::new(0), requests })
     }
 
-    /// Answers a request.
+    /// Answers a request, in a box: each function on its way would have room for it twice, in the future of every
+    /// connection.
     pub(super) async fn answer(
         self: Arc<Self>,
-        request: Request,
+        request: Box<Request>,
         peer: SocketAddr,
     ) -> Result<Response, Dropped> {
         let mut response = match self.pages.probe(request.method(), request.uri().path()) {
@@ -67,7 +68,7 @@ impl<A: App> Pipeline<A> {
     }
 
     /// Answers a request that is no probe: it is counted, logged and traced.
-    async fn logged(&self, request: Request, peer: SocketAddr) -> Result<Response, Dropped> {
+    async fn logged(&self, request: Box<Request>, peer: SocketAddr) -> Result<Response, Dropped> {
         let begin = Instant::now();
         let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
@@ -115,7 +116,7 @@ impl<A: App> Pipeline<A> {
         &self,
         routed: Result<(A::Route, &'static str), Problem>,
         template: &'static str,
-        request: Request,
+        request: Box<Request>,
     ) -> Result<Result<Response, Problem>, Dropped> {
         let route = routed.as_ref().ok().map(|(route, _)| route);
         // Before there is a permit: who waits to be known takes nobody's room.
@@ -130,7 +131,7 @@ impl<A: App> Pipeline<A> {
         &self,
         route: A::Route,
         template: &'static str,
-        request: Request,
+        request: Box<Request>,
     ) -> Result<Result<Response, Problem>, Dropped> {
         let Some(_permit) = Permit::take(&self.at_work, &self.kit) else {
             self.kit.metrics.shed.inc();
@@ -160,9 +161,9 @@ impl<A: App> Pipeline<A> {
     }
 
     /// The handler. hyper drops it when the client goes away, and so does the deadline; a write must come to its end.
-    async fn handle(&self, route: A::Route, request: Request) -> Result<Response, Problem> {
+    async fn handle(&self, route: A::Route, request: Box<Request>) -> Result<Response, Problem> {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let call = Arc::clone(&self.app).call(route, request);
+        let call = Arc::clone(&self.app).call(route, *request);
         if safe {
             return call.await;
         }
@@ -262,7 +263,7 @@ mod tests {
         let mut stream = TcpStream::connect(bound.local_addr()).await.unwrap();
         let time = Duration::from_secs(30);
         let limits = Limits { connections: 1, header: time, write: time, grace: time };
-        let handler = move |request, peer| Arc::clone(&pipeline).answer(request, peer);
+        let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
         tokio::spawn(bound.run(limits, handler, std::future::pending()));
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
