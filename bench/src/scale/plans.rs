@@ -22,7 +22,7 @@ const DATABASES: [&str; 2] = ["inventory", "orders"];
 pub(crate) struct Run {
     /// Milliseconds that it took.
     pub(crate) milliseconds: f64,
-    /// Pages of tables and indexes that it looked at.
+    /// Pages of tables and indexes that it looked at; for each row where it deletes several.
     pub(crate) pages: u64,
     /// How it came to its rows, e.g. `Index Scan orders_pkey`.
     pub(crate) access: BTreeSet<String>,
@@ -102,13 +102,19 @@ fn runs(log: &str) -> Result<Runs> {
         let pages = |kind: &str| root[kind].as_u64().unwrap_or_default();
         let run = Run {
             milliseconds,
-            pages: pages("Shared Hit Blocks") + pages("Shared Read Blocks"),
+            pages: (pages("Shared Hit Blocks") + pages("Shared Read Blocks")) / changed(root),
             access: access(root),
         };
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         runs.entry((user, text)).or_default().push(run);
     }
     Ok(runs)
+}
+
+/// How many rows a statement changes that may change many; else 1.
+fn changed(root: &Value) -> u64 {
+    let is_many = root["Node Type"] == "ModifyTable" && root["Operation"] == "Delete";
+    root["Plans"][0]["Actual Rows"].as_u64().filter(|_| is_many).unwrap_or_default().max(1)
 }
 
 /// The scans of a plan, each with its index, or its table where it reads that whole.
@@ -181,6 +187,13 @@ mod tests {
 
     fn whole() -> Value {
         json!({"Node Type": "Parallel Seq Scan", "Relation Name": "orders", "Shared Hit Blocks": 3})
+    }
+
+    #[test]
+    fn the_pages_of_a_deletion_are_those_of_one_row() {
+        let plan = json!({"Node Type": "ModifyTable", "Operation": "Delete", "Shared Hit Blocks": 60,
+            "Plans": [{"Node Type": "Index Scan", "Index Name": "age", "Actual Rows": 20}]});
+        assert_eq!(of(&[("DELETE", &plan)]).into_values().next().unwrap()[0].pages, 3);
     }
 
     fn of(entries: &[(&str, &Value)]) -> Runs {

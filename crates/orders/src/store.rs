@@ -88,13 +88,7 @@ const POSTPONE: &str = "UPDATE orders SET attempts = attempts + 1,
 const UNSETTLED: &str =
     "SELECT count(*), coalesce(extract(epoch FROM now() - min(updated_at)), 0)::float8
     FROM orders WHERE NOT settled";
-/// `OFFSET 0` keeps it an index scan for each key: a join might be planned to read all orders.
-const FIND_ORDERS: &str = concat!(
-    "SELECT found.* FROM unnest($1::uuid[]) AS asked, LATERAL
-        (SELECT ",
-    columns!(),
-    " FROM orders WHERE id = asked OFFSET 0) AS found"
-);
+const FIND_ORDERS: &str = concat!("SELECT ", columns!(), " FROM orders WHERE id = ANY($1)");
 const ORDERS: &str =
     concat!("SELECT ", columns!(), " FROM orders WHERE id < $1 ORDER BY id DESC LIMIT $2");
 

@@ -19,10 +19,9 @@ use crate::{
     error::Error,
 };
 
-/// `OFFSET 0` keeps it an index scan for each key: a join might be planned to read all keys.
-const FIND_KEYS: &str = "SELECT kept.* FROM unnest($1::text[]) AS asked, LATERAL
-        (SELECT key, fingerprint, status, content_type, location, body FROM idempotency_keys
-         WHERE key = asked OFFSET 0) AS kept";
+const FIND_KEYS: &str =
+    "SELECT key, fingerprint, status, content_type, location, body FROM idempotency_keys
+    WHERE key = ANY($1)";
 const KEEP: &str =
     "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
     WHERE order_id = $1 AND status IS NULL";
