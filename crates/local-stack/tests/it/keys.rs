@@ -19,6 +19,16 @@ async fn receive(stack: &Stack, sku: &str, quantity: u32) {
     assert_eq!(arrived.unwrap().status, 200);
 }
 
+/// An order under a key as orders leaves it when it dies: unsettled, its lease over, its key without an answer.
+async fn leave(databases: &Databases, id: Uuid, key: &str, status: &str, lines: &Value) {
+    let insert = format!(
+        "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
+            VALUES ('{id}', 'ada', '{status}', '{lines}', 80, 'EUR', now());
+        INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ('{key}', '', '{id}')"
+    );
+    databases.orders.batch_execute(&insert).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_free_again_after_its_time_and_not_before() {
     let state = temporary_folder().unwrap();
@@ -201,12 +211,7 @@ async fn a_rejected_order_gets_no_stock_however_late_somebody_asks_for_it() {
     let confirm = format!("{inventory}/v1/reservations/{id}/confirm");
     assert_eq!(http::send(Method::POST, &confirm, &[], "").await.unwrap().status, 200);
     assert_eq!(item(&stack, "PADLOCK-40").await["on_hand"], 75 + 100 - 80);
-    let crashed = format!(
-        "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
-            VALUES ('{id}', 'ada', 'rejected', '[]', 0, 'EUR', now());
-        INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ('other', '', '{id}')"
-    );
-    databases.orders.batch_execute(&crashed).await.unwrap();
+    leave(&databases, id, "other", "rejected", &json!([])).await;
     until("all is at rest", || async { databases.at_rest().await.unwrap() }).await;
     assert_eq!(item(&stack, "PADLOCK-40").await["on_hand"], 75 + 100);
     assert_eq!(databases.breaches().await.unwrap().0, Vec::<String>::new());
@@ -243,12 +248,7 @@ async fn a_rejection_by_the_worker_is_answered_as_one_by_a_request() {
     // As if orders had died just after it began to place an order of too much.
     let id = Uuid::now_v7();
     let lines = json!([{"sku": "PADLOCK-40", "quantity": 80, "unit_price": {"minor": 1, "currency": "EUR"}}]);
-    let crashed = format!(
-        "INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
-            VALUES ('{id}', 'ada', 'pending', '{lines}', 80, 'EUR', now());
-        INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ('key', '', '{id}')"
-    );
-    databases.orders.batch_execute(&crashed).await.unwrap();
+    leave(&databases, id, "key", "pending", &lines).await;
     until("all is at rest", || async { databases.at_rest().await.unwrap() }).await;
     let kept = "SELECT body FROM idempotency_keys WHERE key = 'key'";
     let kept: String = databases.orders.query_one(kept, &[]).await.unwrap().get(0);

@@ -15,8 +15,8 @@ fn an_item(stack: &Stack) -> String {
     format!("{}/v1/items/CHAIN-6", stack.url(INVENTORY))
 }
 
-async fn status(url: &str) -> u16 {
-    http::get(url).await.unwrap().status.as_u16()
+async fn status(url: impl AsRef<str>) -> u16 {
+    http::get(url.as_ref()).await.unwrap().status.as_u16()
 }
 
 async fn connections(stack: &Stack, state: &str) -> f64 {
@@ -32,7 +32,7 @@ async fn reads_at_the_same_time_share_a_statement() {
     lock.batch_execute("LOCK TABLE items").await.unwrap();
     let read = || {
         let item = an_item(&stack);
-        tokio::spawn(async move { status(&item).await })
+        tokio::spawn(status(item))
     };
     let first = read();
     until("it has the only connection", || async { connections(&stack, "in_use").await > 0.5 })
@@ -56,7 +56,7 @@ async fn those_who_share_a_statement_that_fails_are_all_told_and_the_next_is_ans
     let mut databases = Databases::connect(&stack).await.unwrap();
     let lock = databases.inventory.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE items").await.unwrap();
-    let reads = join_all((0..20).map(|_| status_of(an_item(&stack))));
+    let reads = join_all((0..20).map(|_| status(an_item(&stack))));
     let broken = async {
         // Until nobody is left: what comes later has a connection of its own.
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -70,12 +70,8 @@ async fn those_who_share_a_statement_that_fails_are_all_told_and_the_next_is_ans
     let (statuses, ()) = tokio::join!(reads, broken);
     assert_eq!(statuses, [503; 20]);
     lock.rollback().await.unwrap();
-    assert_eq!(status(&an_item(&stack)).await, 200);
+    assert_eq!(status(an_item(&stack)).await, 200);
     stack.stop().await.unwrap();
-}
-
-async fn status_of(url: String) -> u16 {
-    status(&url).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +112,7 @@ async fn a_statement_that_waits_for_a_lock_too_long_ends_and_its_connection_is_f
     let start = Instant::now();
     let reply = http::send(Method::POST, &url, &key, r#"{"quantity":1}"#).await.unwrap();
     assert_eq!(reply.status, 503, "{}", reply.text());
-    until("the only connection is free", || async { status(&an_item(&stack)).await == 200 }).await;
+    until("the only connection is free", || async { status(an_item(&stack)).await == 200 }).await;
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     forgotten.rollback().await.unwrap();
     let reply = http::send(Method::POST, &url, &key, r#"{"quantity":1}"#).await.unwrap();
@@ -149,7 +145,7 @@ async fn a_reader_who_gives_up_leaves_the_others_their_rows() {
     let hasty = [("x-request-timeout-ms", "300")];
     let (given_up, statuses, ()) = tokio::join!(
         async { http::send(Method::GET, &item, &hasty, "").await.unwrap().status },
-        join_all((0..8).map(|_| status_of(item.clone()))),
+        join_all((0..8).map(|_| status(item.clone()))),
         async {
             sleep(Duration::from_millis(600)).await;
             lock.rollback().await.unwrap();
