@@ -1,6 +1,6 @@
 //! Passing a request on to a service, and its answer back, as streams.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use hyper::{
     HeaderMap, Method, StatusCode, Uri,
@@ -72,7 +72,7 @@ impl Upstream {
         let (head, body) = request.into_parts();
         let uri = outward_uri(&head.uri, &self.base)?;
         let peer = server::peer();
-        let copy = |body| outward(&head, uri.clone(), peer, body);
+        let copy = |body| outward(&head, uri.clone(), peer.clone(), body);
         let answer = if !body.is_end_stream() {
             let body = Body::stream(Inbound::new(body, self.body_within)?);
             self.client.forward(copy(body)).await
@@ -136,7 +136,7 @@ fn outward_uri(uri: &Uri, base: &Uri) -> Result<Uri, Problem> {
 }
 
 /// The request that the service gets for one of ours, which came from `peer`.
-fn outward<B>(head: &Parts, uri: Uri, peer: Option<IpAddr>, body: B) -> hyper::Request<B> {
+fn outward<B>(head: &Parts, uri: Uri, peer: Option<HeaderValue>, body: B) -> hyper::Request<B> {
     let mut request = hyper::Request::new(body);
     *request.uri_mut() = uri;
     // For HEAD our server leaves the body out.
@@ -157,7 +157,6 @@ fn outward<B>(head: &Parts, uri: Uri, peer: Option<IpAddr>, body: B) -> hyper::R
     }
     headers.entry(FORWARDED_PROTO).or_insert(HTTP);
     if let Some(peer) = peer {
-        let peer = HeaderValue::try_from(peer.to_string()).expect("an address is ASCII");
         headers.append(FORWARDED_FOR, peer);
     }
     *request.headers_mut() = headers;
@@ -240,7 +239,8 @@ mod tests {
         let headers =
             [("host", "gateway"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
         let head = head(Method::GET, "/api/v1/items", &headers);
-        let outward = outward(&head, Uri::default(), Some([192, 0, 2, 7].into()), ());
+        let outward =
+            outward(&head, Uri::default(), Some(HeaderValue::from_static("192.0.2.7")), ());
         let of = |name: &str| outward.headers().get_all(name).iter().cloned().collect::<Vec<_>>();
         assert_eq!(of("x-forwarded-for"), ["192.0.2.1", "192.0.2.7"]);
         assert_eq!(of("x-forwarded-proto"), ["https"]);

@@ -67,7 +67,7 @@ async fn serve(
     report: oneshot::Sender<io::Result<SocketAddr>>,
     stopped: impl Future<Output = ()>,
 ) {
-    let bound = match Bound::bind(address).await {
+    let bound = match Bound::bind(address) {
         Ok(bound) => bound,
         Err(error) => {
             let _starter_is_gone = report.send(Err(error));

@@ -162,7 +162,6 @@ async fn serve<A: App>(
         .await
         .map_err(|error| StartError::Bind(config.admin_listen, error, "ADMIN_LISTEN"))?;
     let bound = Bound::bind(config.listen)
-        .await
         .map_err(|error| StartError::Bind(config.listen, error, "LISTEN"))?;
     let app = Arc::new(start(&kit)?);
     drop(listener_latch);

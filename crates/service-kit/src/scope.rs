@@ -1,7 +1,6 @@
 //! What the work for a request knows of it, wherever it is: the deadline, the trace, and who asks.
 
-use std::net::IpAddr;
-
+use hyper::header::HeaderValue;
 use tokio::task::futures::TaskLocalFuture;
 
 use crate::{deadline::Deadline, telemetry::Trace};
@@ -17,8 +16,8 @@ pub(crate) struct Scope {
     pub(crate) deadline: Option<Deadline>,
     /// What it is a part of.
     pub(crate) trace: Trace,
-    /// Who asks.
-    pub(crate) peer: Option<IpAddr>,
+    /// The address of who asks.
+    pub(crate) peer: Option<HeaderValue>,
 }
 
 impl Scope {

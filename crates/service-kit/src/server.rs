@@ -2,19 +2,13 @@
 
 mod alarm;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use rustix::net::sockopt;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
@@ -24,6 +18,9 @@ use crate::{Request, Response, faults::Dropped, scope};
 
 /// The longest request head in bytes; a longer one is answered 431.
 const HEADER_BYTES: usize = 16 * 1024;
+/// Connections that wait to be accepted; the kernel bounds it by `net.core.somaxconn`. By default it is 128, and what
+/// comes at once beyond that is dropped, and tries again after a second.
+const BACKLOG: u32 = 4096;
 /// The pause after a failed accept: out of descriptors, the loop must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,6 +35,15 @@ pub struct Limits {
     pub write: Duration,
     /// How long requests in flight may take once it stops.
     pub grace: Duration,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The same without the port as a header's value, made once for all its requests.
+    pub header: HeaderValue,
 }
 
 /// How a listener ended.
@@ -58,8 +64,8 @@ pub struct Bound {
 
 impl Bound {
     /// Binds; port 0 takes any free one.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = listen(address)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
@@ -77,7 +83,7 @@ impl Bound {
         shutdown: impl Future<Output = ()>,
     ) -> Drain
     where
-        H: Fn(Request, SocketAddr) -> F + Clone + Send + 'static,
+        H: Fn(Request, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response, Dropped>> + Send + 'static,
     {
         let mut http = http1::Builder::new();
@@ -102,7 +108,8 @@ impl Bound {
             };
             bound_writes(&stream, limits.write);
             let handler = handler.clone();
-            let service = service_fn(move |request| handler(request, peer));
+            let peer = Peer::new(peer);
+            let service = service_fn(move |request| handler(request, peer.clone()));
             http.timer(Alarm::default()); // without one hyper's time-outs do nothing
             let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
             tokio::spawn(async move {
@@ -138,9 +145,24 @@ impl Bound {
     }
 }
 
-/// The address that the request at work came from; none outside of one.
-pub fn peer() -> Option<IpAddr> {
-    scope::with(|scope| scope.peer).flatten()
+/// `TcpListener::bind` with room for more that wait.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The address that the request at work came from, as a header's value; none outside of one.
+pub fn peer() -> Option<HeaderValue> {
+    scope::with(|scope| scope.peer.clone()).flatten()
+}
+
+impl Peer {
+    fn new(address: SocketAddr) -> Self {
+        let header = HeaderValue::try_from(address.ip().to_canonical().to_string());
+        Self { address, header: header.expect("an address is ASCII") }
+    }
 }
 
 fn peers_fault(error: &io::Error) -> bool {
@@ -154,5 +176,22 @@ fn bound_writes(stream: &TcpStream, within: Duration) {
     let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
     if let Err(error) = sockopt::set_tcp_user_timeout(stream, millis) {
         tracing::debug!(%error, "cannot bound writes");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_come_at_once_all_wait_to_be_accepted() {
+        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let connect = || timeout(Duration::from_secs(20), TcpStream::connect(bound.local_addr()));
+        let waiting = join_all((0..500).map(|_| connect())).await;
+        assert_eq!(waiting.iter().filter(|one| !matches!(one, Ok(Ok(_)))).count(), 0);
     }
 }

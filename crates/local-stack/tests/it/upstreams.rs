@@ -172,7 +172,7 @@ async fn faults_are_for_the_admin_listener_with_faults_on_and_end_by_themselves(
 
 /// A stand-in for a service, which answers with the values of `x-forwarded-for` that it got; its URL.
 async fn told() -> String {
-    let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let url = format!("http://{}", bound.local_addr());
     let time = Duration::from_secs(60);
     let limits = Limits { connections: 64, header: time, write: time, grace: time };

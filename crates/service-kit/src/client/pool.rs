@@ -22,8 +22,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(20);
 /// A peer that confirms nothing for so long, though asked in between, is gone.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Idle connections for each host.
-const SIZE: usize = 64;
+/// Idle connections for each host. With fewer than there are requests at work, bursts would open and close connections
+/// until no port is left; with more, the peer's `MAX_CONNECTIONS` would be idle ones of a few replicas.
+const SIZE: usize = 200;
 
 /// Connections by host.
 #[derive(Debug)]
@@ -166,13 +167,15 @@ async fn tend(pool: Weak<Pool>) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::{collections::BTreeSet, net::Ipv4Addr};
 
+    use futures_util::future::join_all;
     use hyper::StatusCode;
     use hyper_util::rt::TokioIo;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        sync::Barrier,
         time::{advance, pause, sleep},
     };
 
@@ -180,19 +183,25 @@ mod tests {
         Body,
         body::{self, JSON},
         client::Client,
-        server::{Bound, Limits},
+        server::{Bound, Limits, Peer},
     };
 
     use super::*;
 
-    /// A server that answers each request with its peer's address and `more` bytes; its URL.
-    async fn server(more: usize) -> String {
-        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+    /// A server that answers each request with its peer's address and `more` bytes, once so many are there; its URL.
+    async fn server(more: usize, at_once: usize) -> String {
+        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let url = format!("http://{}/", bound.local_addr());
         let time = Duration::from_secs(30);
-        let limits = Limits { connections: 64, header: time, write: time, grace: time };
-        let handler = move |_, peer: SocketAddr| async move {
-            Ok(body::text(StatusCode::OK, JSON, format!("{peer}{}", " ".repeat(more))))
+        let limits = Limits { connections: 1000, header: time, write: time, grace: time };
+        let all_there = Arc::new(Barrier::new(at_once));
+        let handler = move |_, peer: Peer| {
+            let all_there = Arc::clone(&all_there);
+            async move {
+                all_there.wait().await;
+                let text = format!("{}{}", peer.address, " ".repeat(more));
+                Ok(body::text(StatusCode::OK, JSON, text))
+            }
         };
         tokio::spawn(bound.run(limits, handler, std::future::pending()));
         url
@@ -207,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_used_again_once_its_answer_was_read() {
-        let url = server(1 << 20).await;
+        let url = server(1 << 20, 1).await;
         let client = Client::unguarded(Duration::from_secs(5));
         let first = peer(&client, &url).await;
         assert_eq!(peer(&client, &url).await, first);
@@ -218,10 +227,23 @@ mod tests {
 
     #[tokio::test]
     async fn requests_at_once_have_a_connection_each() {
-        let url = server(0).await;
+        let url = server(0, 2).await;
         let client = Client::unguarded(Duration::from_secs(5));
         let (one, other) = tokio::join!(peer(&client, &url), peer(&client, &url));
         assert_ne!(one, other);
+    }
+
+    #[tokio::test]
+    async fn as_many_connections_are_kept_as_requests_were_at_work() {
+        let url = server(0, SIZE).await;
+        let client = Client::unguarded(Duration::from_secs(30));
+        let all = || async {
+            let peers = (0..SIZE).map(|_| peer(&client, &url));
+            join_all(peers).await.into_iter().collect::<BTreeSet<_>>()
+        };
+        let first = all().await;
+        assert_eq!(first.len(), SIZE);
+        assert_eq!(all().await, first);
     }
 
     #[tokio::test]

@@ -2,7 +2,6 @@
 //! count, log.
 
 use std::{
-    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     App, Problem, Request, Response, database::chain, deadline, deadline::Deadline,
-    faults::Dropped, pages::Pages, scope, scope::Scope, telemetry::Trace,
+    faults::Dropped, pages::Pages, scope, scope::Scope, server::Peer, telemetry::Trace,
 };
 
 /// Why [`scope::with`] finds one.
@@ -53,7 +52,7 @@ impl<A: App> Pipeline<A> {
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Box<Request>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> Result<Response, Dropped> {
         let mut response = match self.pages.probe(request.method(), request.uri().path()) {
             Some(response) => response,
@@ -68,7 +67,7 @@ impl<A: App> Pipeline<A> {
     }
 
     /// Answers a request that is no probe: it is counted, logged and traced.
-    async fn logged(&self, request: Box<Request>, peer: SocketAddr) -> Result<Response, Dropped> {
+    async fn logged(&self, request: Box<Request>, peer: Peer) -> Result<Response, Dropped> {
         let begin = Instant::now();
         let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
@@ -88,8 +87,7 @@ impl<A: App> Pipeline<A> {
         let (trace, span) = Trace::of(request.headers(), self.kit.config.trace_ratio, span);
         let within = deadline::within(request.headers(), self.kit.config.request_timeout);
         let deadline = Some(Deadline { at: begin + within, within });
-        let peer = Some(peer.ip().to_canonical());
-        let scope = Scope { deadline, trace: trace.clone(), peer };
+        let scope = Scope { deadline, trace: trace.clone(), peer: Some(peer.header) };
         let work = pin!(self.admitted(routed, template, request));
         let result = scope.run(work.instrument(span.clone())).await?;
         let response = result.unwrap_or_else(|problem| {
@@ -259,7 +257,7 @@ mod tests {
         let kit = Kit::new(identity, KitConfig::read(&mut Env::new(&|_| None)));
         let requests = Requests::new(&kit.metrics, &kit.config, Log::start(io::sink()).unwrap());
         let pipeline = Pipeline::new(Arc::clone(app), kit.pages(identity), &kit, requests);
-        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut stream = TcpStream::connect(bound.local_addr()).await.unwrap();
         let time = Duration::from_secs(30);
         let limits = Limits { connections: 1, header: time, write: time, grace: time };
