@@ -21,10 +21,15 @@ use lexopt::{
     prelude::{Long, ValueExt},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, runtime};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime,
+};
 
 use crate::say;
 
+/// As a service has it.
+const BACKLOG: u32 = 4096;
 /// As long as an item of inventory.
 const BODY: &str = r#"{"sku":"BOLT-M8","name":"Hex bolt M8 x 40, zinc","unit_price":{"minor":35,"currency":"EUR"},"on_hand":5000,"reserved":12,"available":4988}"#;
 
@@ -38,7 +43,9 @@ pub fn main(mut flags: Parser) -> Result<()> {
         }
     }
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind(address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let public = listener.local_addr()?.to_string();
         say(&json!({"message": "listening", "public": public}).to_string());
         serve(listener, |_| async { answer(BODY) }).await

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 
 pub mod charts;
 pub mod config;
+pub mod hindrance;
 pub mod ideal;
 pub mod instructions;
 mod kept;

@@ -10,7 +10,7 @@ mod schedule;
 
 use std::{
     convert::Infallible,
-    fmt, fs,
+    fmt,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
+use rustix::process::setpriority_process;
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc, oneshot},
@@ -35,12 +36,17 @@ pub use self::{
     outcome::{Answer, Class, Latencies, Load, Outcome},
     schedule::{Phase, Schedule},
 };
-use crate::process::{Cores, Place};
+use crate::{
+    hindrance::Turns,
+    process::{Cores, Place},
+};
 
 /// From the first connection to the first request that is due.
 const LEAD: Duration = Duration::from_millis(100);
 /// How long answers may take after the last request was sent; what is not answered then has failed.
 const GRACE: Duration = Duration::from_secs(10);
+/// The nice value of an open loop's threads.
+const PRECEDENCE: i32 = -10;
 /// After a failure in a closed loop: it must not spin.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -80,18 +86,25 @@ pub async fn open(
     most: usize,
 ) -> Result<Load> {
     on_thread(target, schedule.clone(), most, move |state, ended| {
+        take_precedence();
         for _ in 0..connections {
             state.grow(&ended);
         }
-        let pacer = Arc::clone(&state);
-        thread::spawn(move || {
-            pacer.schedule.pace(pacer.start, &pacer.due);
+        let lasts = state.schedule.lasts();
+        tokio::spawn(async move {
+            state.schedule.pace(state.start, &state.due).await;
             // Each connection takes one that is none, and ends.
-            pacer.due.add_permits(pacer.most);
+            state.due.add_permits(state.most);
         });
-        state.schedule.lasts()
+        lasts
     })
     .await
+}
+
+/// Lets the calling thread, and those that it starts, have a core before others: a load that has to wait for one is as late
+/// as what it measures. Whoever may not do so measures the more.
+fn take_precedence() {
+    let _may_be_reserved_for_root = setpriority_process(None, PRECEDENCE);
 }
 
 /// Runs a load on a thread of its own, until all its tasks have ended or their time is over.
@@ -127,7 +140,7 @@ fn run(
         window
     });
     drop(runtime);
-    let used = processor_time();
+    let turns = Turns::of_this_thread().ok();
     let took = state.start.elapsed();
     let outcomes = std::mem::take(&mut *state.outcomes.lock().expect("no holder panics"));
     let sent = state.next.load(Relaxed).min(state.schedule.count().unwrap_or(u64::MAX));
@@ -137,14 +150,9 @@ fn run(
         outcomes,
         window,
         fault: state.fault.lock().expect("no holder panics").take(),
-        busy: used.map(|used| used.as_secs_f64() / took.as_secs_f64()),
+        busy: turns.map(|turns| turns.ran.as_secs_f64() / took.as_secs_f64()),
+        waited: turns.map(Turns::mean_wait),
     })
-}
-
-/// What this thread has used of a core until now.
-fn processor_time() -> Option<Duration> {
-    let statistics = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(statistics.split(' ').next()?.parse().ok()?))
 }
 
 /// What all connections share.

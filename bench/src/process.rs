@@ -24,7 +24,7 @@ use tokio::{
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The ticks in a second of the times in `/proc` (`USER_HZ`): the same on every architecture that this is built for.
-const TICKS_PER_SECOND: f64 = 100.0;
+pub const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Which part of the machine a process gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

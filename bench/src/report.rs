@@ -67,7 +67,7 @@ impl Report {
         text += &self.rows.iter().map(figures).collect::<String>();
         text += "\n## Settings\n\n";
         text += &self.settings.iter().map(|setting| format!("- {setting}.\n")).collect::<String>();
-        text += "\n## Every sample\n\n| row | side | round | figure | requests/s | core used | p50 | p99 |\n|---|---|---|---|---|---|---|---|\n";
+        text += "\n## Every sample\n\n| row | side | round | figure | requests/s | core used | p50 | p99 | stolen |\n|---|---|---|---|---|---|---|---|---|\n";
         text + &self.rows.iter().map(samples).collect::<String>()
     }
 
@@ -119,7 +119,8 @@ fn figures(row: &Row) -> String {
     let lines: Vec<_> = row.sides.iter().map(|side| cells(row, side)).collect();
     let first = row.sides.first().map(|side| side.name.as_str()).unwrap_or_default();
     let ratio = format!("{first} to this");
-    let heads = ["side", "median", "spread", &ratio, "requests/s", "core used", "p50", "p99"];
+    let heads =
+        ["side", "median", "spread", &ratio, "requests/s", "core used", "p50", "p99", "stolen"];
     // A column of which nothing is known is left out.
     let kept: Vec<_> =
         (0..heads.len()).filter(|at| lines.iter().any(|cells| !cells[*at].is_empty())).collect();
@@ -138,7 +139,7 @@ fn figures(row: &Row) -> String {
 }
 
 /// What is known of a side: its name, median, spread, the ratio to it, and what stands beside.
-fn cells(row: &Row, side: &Side) -> [String; 8] {
+fn cells(row: &Row, side: &Side) -> [String; 9] {
     let text = |figure: Option<String>| figure.unwrap_or_default();
     let several = side.samples.len() > 1;
     let spread = side.spread().filter(|_| several).map(|spread| format!("{:.0} %", spread * 100.0));
@@ -149,19 +150,20 @@ fn cells(row: &Row, side: &Side) -> [String; 8] {
         Some(reason) => format!("missing: {reason}"),
         None => shown(row.unit, side.median()),
     };
-    let latency = |part: fn(&Sample) -> Option<Duration>| {
-        let seconds = side.median_of(|sample| part(sample).map(|latency| latency.as_secs_f64()));
+    let time = |part: fn(&Sample) -> Option<Duration>| {
+        let seconds = side.median_of(|sample| part(sample).map(|time| time.as_secs_f64()));
         seconds.map(Duration::from_secs_f64)
     };
     let beside = Sample {
         value: 0.0,
         rate: side.median_of(|sample| sample.rate),
         utilisation: side.median_of(|sample| sample.utilisation),
-        p50: latency(|sample| sample.p50),
-        p99: latency(|sample| sample.p99),
+        p50: time(|sample| sample.p50),
+        p99: time(|sample| sample.p99),
+        stolen: time(|sample| sample.stolen),
     };
-    let [rate, used, p50, p99] = beside_figure(&beside);
-    [side.name.clone(), median, text(spread), text(ratio), rate, used, p50, p99]
+    let [rate, used, p50, p99, stolen] = beside_figure(&beside);
+    [side.name.clone(), median, text(spread), text(ratio), rate, used, p50, p99, stolen]
 }
 
 /// A row's samples, a line each.
@@ -180,15 +182,15 @@ fn samples(row: &Row) -> String {
     lines.collect()
 }
 
-/// What is known beside the figure: rate, share of a core, latencies.
-fn beside_figure(sample: &Sample) -> [String; 4] {
-    let latency = |latency: Option<Duration>| {
-        let shown = latency.map(|latency| Unit::Milliseconds.show(milliseconds(latency)));
+/// What is known beside the figure: rate, share of a core, latencies, what the host took.
+fn beside_figure(sample: &Sample) -> [String; 5] {
+    let time = |time: Option<Duration>| {
+        let shown = time.map(|time| Unit::Milliseconds.show(milliseconds(time)));
         shown.map_or_else(String::new, |shown| format!("{shown} ms"))
     };
     let rate = sample.rate.map_or_else(String::new, |rate| Unit::Rate.show(rate));
     let used = sample.utilisation.map_or_else(String::new, |used| format!("{used:.2}"));
-    [rate, used, latency(sample.p50), latency(sample.p99)]
+    [rate, used, time(sample.p50), time(sample.p99), time(sample.stolen)]
 }
 
 fn shown(unit: Unit, figure: Option<f64>) -> String {
@@ -231,8 +233,13 @@ mod tests {
             .note("a note");
         for value in [90_000.0, 110_000.0, 100_000.0] {
             let p99 = Some(Duration::from_micros(1500));
-            let sample =
-                Sample { value, rate: Some(value), utilisation: Some(1.0), p50: None, p99 };
+            let sample = Sample {
+                value,
+                rate: Some(value),
+                utilisation: Some(1.0),
+                p99,
+                ..Sample::default()
+            };
             rate.add("ours", sample);
             rate.add("bare hyper", Sample::of(value + 25_000.0));
         }
@@ -277,8 +284,8 @@ mod tests {
             "### 8. start to ready, ms\n\n| side | median |\n|---|---|\n| orders | 55.0 |\n",
             "- a note.\n",
             "- 3 rounds.\n",
-            "| 1. the cheapest route | ours | 2 | 110,000 | 110,000 | 1.00 |  | 1.50 ms |\n",
-            "| 8. start to ready | orders | 1 | 55.0 |  |  |  |  |\n",
+            "| 1. the cheapest route | ours | 2 | 110,000 | 110,000 | 1.00 |  | 1.50 ms |  |\n",
+            "| 8. start to ready | orders | 1 | 55.0 |  |  |  |  |  |\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

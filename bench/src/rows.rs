@@ -58,6 +58,8 @@ pub struct Sample {
     pub p50: Option<Duration>,
     /// The latency that one in a hundred exceeds.
     pub p99: Option<Duration>,
+    /// What the machine's host kept from its cores meanwhile, of all of them together.
+    pub stolen: Option<Duration>,
 }
 
 impl Sample {

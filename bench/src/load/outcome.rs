@@ -80,6 +80,8 @@ pub struct Load {
     pub fault: Option<String>,
     /// The share of a core that the load's thread used; near 1 the load itself may have been the limit.
     pub busy: Option<f64>,
+    /// How long that thread waited for a core in the mean, each time it had something to do.
+    pub waited: Option<Duration>,
 }
 
 impl Load {

@@ -1,11 +1,16 @@
 //! The times at which requests are due.
 
 use std::{
+    iter,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+
+/// How often it is looked at what is due. A wake-up for each request would take what is measured a part of its cores.
+const BEAT: Duration = Duration::from_micros(200);
 
 /// A constant rate for some time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,18 +75,35 @@ impl Schedule {
         None
     }
 
-    /// Gives a permit for each request when it is due. A thread's sleep is exact to some ten microseconds, tokio's timer
-    /// to a millisecond only.
-    pub(super) fn pace(&self, start: Instant, permits: &Semaphore) {
-        for due in (0..).map_while(|number| self.due(number)) {
-            while let Some(wait) = (start + due).checked_duration_since(Instant::now()) {
-                if wait.is_zero() {
-                    break;
-                }
-                thread::park_timeout(wait);
-            }
-            permits.add_permits(1);
+    /// Gives a permit for each request once it is due, at most a [`BEAT`] later.
+    pub(super) async fn pace(&self, start: Instant, permits: &Semaphore) {
+        let beats = Beats::begin();
+        let mut dues = (0..).map_while(|number| self.due(number)).peekable();
+        while dues.peek().is_some() {
+            let now = Instant::now();
+            let due = iter::from_fn(|| dues.next_if(|due| start + *due <= now)).count();
+            permits.add_permits(due);
+            beats.0.notified().await;
         }
+    }
+}
+
+/// Wakes every [`BEAT`], until it is dropped. By a thread of its own: a thread's sleep is exact to some ten microseconds,
+/// tokio's timer to a millisecond only.
+struct Beats(Arc<Notify>);
+
+impl Beats {
+    fn begin() -> Self {
+        let beat = Arc::new(Notify::new());
+        let weak = Arc::downgrade(&beat);
+        thread::spawn(move || {
+            while let Some(beat) = weak.upgrade() {
+                beat.notify_one();
+                drop(beat);
+                thread::park_timeout(BEAT);
+            }
+        });
+        Self(beat)
     }
 }
 

@@ -10,12 +10,14 @@ mod system;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use local_stack::Service;
 
 use self::{
-    overload::Overload,
+    overload::{Hindrance, Overload},
     system::{Script, System},
 };
 use crate::{
+    hindrance::{Stolen, Turns},
     load::{self, Class, Load, Schedule, Target},
     pgbench::Pgbench,
     process::Place,
@@ -146,13 +148,17 @@ async fn side_by_side(
             system.settle().await?;
             if !is_pgbench {
                 load::closed(&target(system), connections, warm_up).await?;
+                let stolen = Stolen::from_now();
                 let load = load::closed(&target(system), connections, window).await?;
+                let stolen = stolen.and_then(Stolen::by_now);
                 shares.extend(load.busy);
-                row.add(ours, throughput(&load)?);
+                row.add(ours, Sample { stolen, ..throughput(&load)? });
             } else if let Some(pgbench) = &pgbench {
                 let measured = async {
                     system.run(pgbench, warm_up).await?;
-                    system.run(pgbench, window).await
+                    let stolen = Stolen::from_now();
+                    let sample = system.run(pgbench, window).await?;
+                    anyhow::Ok(Sample { stolen: stolen.and_then(Stolen::by_now), ..sample })
                 };
                 match measured.await {
                     Ok(sample) => row.add(PGBENCH, sample),
@@ -177,15 +183,14 @@ async fn half_load(bench: &Bench<'_>, system: &mut System, rate: f64) -> Result<
         let warm_up = schedule(bench.config.warm_up);
         load::open(&system.orders(), &warm_up, CONNECTIONS, MOST_CONNECTIONS).await?;
         let window = schedule(bench.config.window);
+        let stolen = Stolen::from_now();
         let load = load::open(&system.orders(), &window, CONNECTIONS, MOST_CONNECTIONS).await?;
+        let stolen = stolen.and_then(Stolen::by_now);
         match throughput(&load) {
             Ok(Sample { p50, p99: Some(p99), .. }) => {
-                let value = milliseconds(p99);
-                let p99 = Some(p99);
-                row.add(
-                    SERVICES,
-                    Sample { value, rate: Some(rate), p50, p99, ..Sample::default() },
-                );
+                let (value, rate, p99) = (milliseconds(p99), Some(rate), Some(p99));
+                let sample = Sample { value, rate, p50, p99, stolen, ..Sample::default() };
+                row.add(SERVICES, sample);
             }
             Ok(_) => row.add_missing(SERVICES, "nothing was answered"),
             Err(error) => row.add_missing(SERVICES, error.to_string()),
@@ -206,8 +211,16 @@ async fn overload(
         progress(&format!("row 6, round {}: {SERVICES}", round + 1));
         system.settle().await?;
         let schedule = Overload::schedule(capacity * TIMES);
-        let load = load::open(&system.orders(), &schedule, CONNECTIONS, MOST_CONNECTIONS).await?;
-        seen.push(Overload::of(&load, normal));
+        let target = system.orders();
+        let gateway = system.process(Service::Gateway)?;
+        let (stolen, turns) = (Stolen::from_now(), Turns::of_process(gateway)?);
+        let load = load::open(&target, &schedule, CONNECTIONS, MOST_CONNECTIONS).await?;
+        let hindrance = Hindrance {
+            stolen: stolen.and_then(Stolen::by_now),
+            gateway: (Turns::of_process(gateway)? - turns).mean_wait(),
+            load: load.waited,
+        };
+        seen.push(Overload::of(&load, normal, hindrance));
     }
     Ok(overload::rows(&seen, capacity, normal, SERVICES))
 }
@@ -217,13 +230,13 @@ async fn overload(
 /// # Errors
 /// When a request was answered otherwise than by 2xx: then it was another load than the one that is told of.
 pub(super) fn throughput(load: &Load) -> Result<Sample> {
-    let wrong = [Class::Shed, Class::Other, Class::Failed].map(|class| load.count(class));
+    let [shed, other, failed] =
+        [Class::Shed, Class::Other, Class::Failed].map(|class| load.count(class));
     ensure!(
-        wrong == [0, 0, 0],
-        "{} of {} requests were not answered by 2xx; the first: {}",
-        wrong.iter().sum::<u64>(),
-        wrong.iter().sum::<u64>() + load.count(Class::Admitted),
-        load.fault.as_deref().unwrap_or("status 503 or no answer"),
+        shed + other + failed == 0,
+        "of {} requests {shed} were answered by 503, {other} by another status and {failed} not; the first of these: {}",
+        shed + other + failed + load.count(Class::Admitted),
+        load.fault.as_deref().unwrap_or("it is not told of a 503"),
     );
     let latencies = load.latencies(Class::Admitted);
     Ok(Sample {

@@ -13,8 +13,9 @@ use http_body_util::Full;
 use hyper::{Request, header::HOST};
 use tokio::time::sleep;
 
-use super::{Row, Sample, Unit, database::throughput, megabytes, milliseconds, order};
+use super::{Row, Sample, Unit, database::throughput, median, megabytes, milliseconds, order};
 use crate::{
+    hindrance::{CoreTime, Stolen},
     load::{self, Schedule, Target},
     machine::first_line,
     peers::{self, Peer, Podinfo},
@@ -250,7 +251,7 @@ async fn rounds(
     contenders: &[Contender],
     rate: Option<f64>,
 ) -> Result<()> {
-    let mut busiest: Option<f64> = None;
+    let mut busy = Vec::new();
     for round in 0..bench.config.rounds {
         for Contender { side, peer, path } in
             order(round, contenders.len()).map(|at| contenders[at])
@@ -264,9 +265,9 @@ async fn rounds(
                 Err(reason) => Err(reason),
             };
             match measured {
-                Ok((sample, busy)) => {
+                Ok((sample, share)) => {
                     row.add(side, sample);
-                    busiest = busy.into_iter().chain(busiest).reduce(f64::max);
+                    busy.extend(share);
                 }
                 Err(reason) => {
                     ensure!(![GATEWAY, IDEAL].contains(&peer), "{side}: {reason}");
@@ -275,13 +276,19 @@ async fn rounds(
             }
         }
     }
-    if let Some(busiest) = busiest {
-        row.notes.push(format!("the load's own thread used at most {busiest:.2} of a core"));
+    if let (Some(_), Some(median)) = (rate, median(&busy)) {
+        let [least, most] = [f64::min, f64::max].map(|end| busy.iter().copied().reduce(end));
+        row.notes.push(format!(
+            "the cores of the load and the upstream were in use for {:.0} % of the time, {:.0} to {:.0} % by round",
+            median * 100.0,
+            least.unwrap_or(median) * 100.0,
+            most.unwrap_or(median) * 100.0
+        ));
     }
     Ok(())
 }
 
-/// Warms a side up, and measures it once; and the share of a core that our own load used.
+/// Warms a side up, and measures it once; and the share of the load's cores that was used.
 async fn sample(
     bench: &Bench<'_>,
     peer: &Peer,
@@ -289,18 +296,22 @@ async fn sample(
     rate: Option<f64>,
 ) -> Result<(Sample, Option<f64>)> {
     let load = async |time| match rate {
-        None => Ok((unpaced(bench, &format!("{}{path}", peer.url), time).await?, None)),
+        None => unpaced(bench, &format!("{}{path}", peer.url), time).await,
         Some(rate) => paced(&peer.url, path, rate, time).await,
     };
     load(bench.config.warm_up).await?;
     let before = process::cpu_seconds(&peer.processes()?)?;
     let start = Instant::now();
-    let (sample, busy) = load(bench.config.window).await?;
+    let of_load = || CoreTime::of(bench.cores.of(Place::Generator));
+    let (stolen, before_load) = (Stolen::from_now(), of_load());
+    let sample = load(bench.config.window).await?;
+    let busy = of_load().zip(before_load).map(|(now, before)| now.busy_since(before));
     let took = start.elapsed().as_secs_f64();
+    let stolen = stolen.and_then(Stolen::by_now);
     let used = process::cpu_seconds(&peer.processes()?)? - before;
     ensure!(used > 0.0, "it used no CPU time");
     let value = if rate.is_none() { sample.value / used } else { sample.value };
-    Ok((Sample { value, utilisation: Some(used / took), ..sample }, busy))
+    Ok((Sample { value, utilisation: Some(used / took), stolen, ..sample }, busy))
 }
 
 /// As many requests as come through, by wrk; the figure is their number.
@@ -313,7 +324,7 @@ async fn unpaced(bench: &Bench<'_>, url: &str, time: Duration) -> Result<Sample>
 }
 
 /// So many requests a second, whatever the answers do; the figure is the p99 in milliseconds.
-async fn paced(url: &str, path: &str, rate: f64, time: Duration) -> Result<(Sample, Option<f64>)> {
+async fn paced(url: &str, path: &str, rate: f64, time: Duration) -> Result<Sample> {
     let address: SocketAddr = url.trim_start_matches("http://").parse()?;
     let (path, host) = (path.to_owned(), address.to_string());
     let request = move |_| {
@@ -325,5 +336,5 @@ async fn paced(url: &str, path: &str, rate: f64, time: Duration) -> Result<(Samp
     let load = load::open(&target, &schedule, wrk::CONNECTIONS, MOST_CONNECTIONS).await?;
     let answered = throughput(&load)?;
     let value = milliseconds(answered.p99.context("no request was answered")?);
-    Ok((Sample { value, rate: Some(answered.value), ..answered }, load.busy))
+    Ok(Sample { value, rate: Some(answered.value), ..answered })
 }

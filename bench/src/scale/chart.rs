@@ -47,7 +47,7 @@ impl Panel<'_> {
         let highest = self.points.iter().map(|point| point.1).fold(0.0, f64::max);
         let heights = 0.0..(highest * 1.2).max(f64::MIN_POSITIVE);
         let mut builder = ChartBuilder::on(area);
-        builder.margin(12).x_label_area_size(40).y_label_area_size(56);
+        builder.margin(12).margin_right(32).x_label_area_size(40).y_label_area_size(56);
         builder.caption(self.title, (FONT, 16));
         macro_rules! plot {
             ($range:expr) => {{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::TIMES;
 use crate::{
     load::{Answer, Class, Latencies, Load, Outcome, Phase, Schedule},
-    rows::{Row, Sample, Unit, milliseconds},
+    rows::{Row, Sample, Unit, median, milliseconds},
 };
 
 /// How long too much is offered.
@@ -33,6 +33,18 @@ pub(super) struct Overload {
     fault: Option<String>,
     /// From the end of the overload until the first of the answers that were as before; none when they never were.
     normal_after: Option<Duration>,
+    hindrance: Hindrance,
+}
+
+/// What kept answers from coming, beside the services' own work.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Hindrance {
+    /// What the host took from all cores together.
+    pub(super) stolen: Option<Duration>,
+    /// How long the gateway's threads waited for a core in the mean, each time they had work.
+    pub(super) gateway: Duration,
+    /// The same of the load's thread.
+    pub(super) load: Option<Duration>,
 }
 
 impl Overload {
@@ -43,7 +55,7 @@ impl Overload {
     }
 
     /// What came of it; an answer by 2xx within `normal` is one as before.
-    pub(super) fn of(load: &Load, normal: Option<Duration>) -> Self {
+    pub(super) fn of(load: &Load, normal: Option<Duration>, hindrance: Hindrance) -> Self {
         let (during, mut after): (Vec<Outcome>, Vec<Outcome>) =
             load.outcomes.iter().partition(|outcome| outcome.due < OFFERED);
         after.sort_by_key(|outcome| outcome.due);
@@ -56,6 +68,7 @@ impl Overload {
             wrong: load.count(Class::Other) + load.count(Class::Failed),
             fault: load.fault.clone(),
             normal_after: normal.and_then(|normal| normal_after(&after, normal)),
+            hindrance,
         }
     }
 }
@@ -85,7 +98,7 @@ pub(super) fn rows(
     for round in seen {
         for (row, latencies) in [(&mut admitted, &round.admitted), (&mut shed, &round.shed)] {
             if let Some(sample) = latency(latencies) {
-                row.add(side, sample);
+                row.add(side, Sample { stolen: round.hindrance.stolen, ..sample });
             }
         }
         admitted.notes.push(format!(
@@ -96,6 +109,7 @@ pub(super) fn rows(
             round.wrong
         ));
     }
+    shed.notes.extend(waits(seen));
     if let Some(wrong) = seen.iter().find(|round| round.wrong > 0) {
         let fault = wrong.fault.as_deref().unwrap_or("no answer");
         let reason =
@@ -109,6 +123,19 @@ pub(super) fn rows(
         None => back.add_missing(side, "what is normal, the p99 at half load, is not known"),
     }
     vec![admitted, shed, back]
+}
+
+/// How long was waited for a core.
+fn waits(seen: &[Overload]) -> Option<String> {
+    let of = |part: fn(&Hindrance) -> Option<Duration>| {
+        let waits = seen.iter().filter_map(|round| Some(milliseconds(part(&round.hindrance)?)));
+        Some(Unit::Milliseconds.show(median(&waits.collect::<Vec<_>>())?))
+    };
+    let (gateway, load) =
+        (of(|hindrance| Some(hindrance.gateway))?, of(|hindrance| hindrance.load)?);
+    Some(format!(
+        "each time they had something to do, the gateway's threads waited {gateway} ms for a core in the mean, the load's {load} ms: all share the machine's cores with PostgreSQL's processes"
+    ))
 }
 
 /// Adds how soon all was as before.
@@ -139,6 +166,8 @@ mod tests {
 
     const NORMAL: Option<Duration> = Some(Duration::from_millis(10));
     const MILLI: Duration = Duration::from_millis(1);
+    const HINDRANCE: Hindrance =
+        Hindrance { stolen: None, gateway: MILLI, load: Some(Duration::from_micros(2500)) };
 
     fn outcome(due: u32, took: u32, answer: Answer) -> Outcome {
         Outcome { due: due * MILLI, took: took * MILLI, answer }
@@ -159,17 +188,20 @@ mod tests {
     }
 
     fn verdicts(load: &Load) -> [Verdict; 3] {
-        let rows = rows(&[Overload::of(load, NORMAL)], 1000.0, NORMAL, "ours");
+        let rows = rows(&[Overload::of(load, NORMAL, HINDRANCE)], 1000.0, NORMAL, "ours");
         [0, 1, 2].map(|row: usize| rows[row].verdict(&rows[row].targets[0]))
     }
 
     #[test]
     fn what_is_offered_first_is_told_from_the_looks_after_it() {
-        let overload = Overload::of(&load(60, Answer::Shed), NORMAL);
+        let overload = Overload::of(&load(60, Answer::Shed), NORMAL, HINDRANCE);
         assert_eq!((overload.offered, overload.wrong), (3, 0));
         assert_eq!((overload.admitted.count(), overload.shed.count()), (1, 2));
         assert_eq!(overload.normal_after, Some(60 * MILLI));
-        assert_eq!(Overload::of(&load(0, Answer::Shed), NORMAL).normal_after, Some(Duration::ZERO));
+        assert_eq!(
+            Overload::of(&load(0, Answer::Shed), NORMAL, HINDRANCE).normal_after,
+            Some(Duration::ZERO)
+        );
     }
 
     #[test]
@@ -190,8 +222,24 @@ mod tests {
 
     #[test]
     fn without_a_figure_of_what_is_normal_there_is_no_return_to_it() {
-        let rows = rows(&[Overload::of(&load(0, Answer::Shed), None)], 1000.0, None, "ours");
+        let rows =
+            rows(&[Overload::of(&load(0, Answer::Shed), None, HINDRANCE)], 1000.0, None, "ours");
         assert!(matches!(rows[2].verdict(&rows[2].targets[0]), Verdict::Unknown(_)));
+    }
+
+    #[test]
+    fn waits_for_a_core_are_told_beside_the_503() {
+        let rows = rows(
+            &[Overload::of(&load(0, Answer::Shed), NORMAL, HINDRANCE)],
+            1000.0,
+            NORMAL,
+            "ours",
+        );
+        let note = rows[1].notes.concat();
+        assert!(
+            note.contains("threads waited 1.00 ms for a core in the mean, the load's 2.50 ms"),
+            "{note}"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     progress,
     rows::Sample,
     run::Bench,
-    statements::{self, Scripts, stock},
+    statements::{self, stock},
 };
 
 /// pgbench's database, and the role that owns it.
@@ -71,12 +71,10 @@ impl System {
         let config = bench.config;
         progress("what PostgreSQL is asked for");
         let scripts = statements::watch(&config.programs, &config.postgres).await?;
-        let differing = scripts.differ_from(&Scripts::committed());
-        if !differing.is_empty() {
-            progress(&format!(
-                "bench/statements are not what the services ask for ({}): `bench statements --out bench` renews them; what they ask for now is measured",
-                differing.join(", ")
-            ));
+        if !scripts.is_as_committed() {
+            progress(
+                "bench/statements/order.sql is not what the services ask for: `bench statements --out bench` renews it; what they ask for now is measured",
+            );
         }
         let folder = bench.folder.join("statements");
         scripts.write(&folder)?;
@@ -222,11 +220,15 @@ impl System {
     /// Keeps what the services have held of memory at most.
     pub(super) fn keep_peaks(&mut self, peaks: &Peaks) -> Result<()> {
         for service in Service::ALL {
-            let running = self.stack.running(service).and_then(|running| running.child.id());
-            let ended = || format!("{} has ended", service.name());
-            peaks.keep(service.name(), running.with_context(ended)?)?;
+            peaks.keep(service.name(), self.process(service)?)?;
         }
         Ok(())
+    }
+
+    /// The process of a service.
+    pub(super) fn process(&mut self, service: Service) -> Result<u32> {
+        let running = self.stack.running(service).and_then(|running| running.child.id());
+        running.with_context(|| format!("{} has ended", service.name()))
     }
 
     /// Stops all of it.
