@@ -37,7 +37,7 @@ pub(crate) struct Received {
 
 impl Collector {
     /// Starts one on a free port, for as long as the test's runtime lives.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (address, exports) = (bound.local_addr(), Arc::<Mutex<Vec<_>>>::default());
         let kept = Arc::clone(&exports);

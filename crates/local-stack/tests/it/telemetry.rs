@@ -27,7 +27,7 @@ async fn place_traced(stack: &Stack, key: &str, flags: &str, body: String) -> Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_orders_trace_is_whole_from_the_caller_over_the_services_to_their_sql() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let state = temporary_folder().unwrap();
     let url = collector.url();
     let settings =
@@ -80,7 +80,7 @@ async fn one_orders_trace_is_whole_from_the_caller_over_the_services_to_their_sq
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_caller_does_not_sample_is_not_sent_and_the_ratio_rules_the_rest() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let state = temporary_folder().unwrap();
     let url = collector.url();
     let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("TRACE_RATIO", "1")];
@@ -91,7 +91,7 @@ async fn what_the_caller_does_not_sample_is_not_sent_and_the_ratio_rules_the_res
     assert!(collector.trace(TRACE).is_empty());
     assert!(collector.all().iter().any(|received| received.span.name == "POST /v1/orders"));
     let state = temporary_folder().unwrap();
-    let none = Collector::start().await;
+    let none = Collector::start();
     let url = none.url();
     let stack =
         start_with(&state, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("TRACE_RATIO", "0")]).await;
@@ -188,7 +188,7 @@ fn series(text: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_customers_data_and_no_api_key_is_in_logs_spans_or_labels() {
-    let collector = Collector::start().await;
+    let collector = Collector::start();
     let state = temporary_folder().unwrap();
     let url = collector.url();
     let settings =

@@ -171,7 +171,7 @@ async fn faults_are_for_the_admin_listener_with_faults_on_and_end_by_themselves(
 }
 
 /// A stand-in for a service, which answers with the values of `x-forwarded-for` that it got; its URL.
-async fn told() -> String {
+fn told() -> String {
     let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let url = format!("http://{}", bound.local_addr());
     let time = Duration::from_secs(60);
@@ -188,7 +188,7 @@ async fn told() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_told_who_asked_the_gateway() {
     let state = temporary_folder().unwrap();
-    let stack = start_with(&state, &[("INVENTORY_URL", &told().await)]).await;
+    let stack = start_with(&state, &[("INVENTORY_URL", &told())]).await;
     assert_eq!(get(&stack, "/api/v1/items").await.json(), json!(["127.0.0.1"]));
     let url = format!("{}/api/v1/items", stack.url(GATEWAY));
     let before = [("x-forwarded-for", "192.0.2.1")];

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     /// A server that answers each request with its peer's address and `more` bytes, once so many are there; its URL.
-    async fn server(more: usize, at_once: usize) -> String {
+    fn server(more: usize, at_once: usize) -> String {
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let url = format!("http://{}/", bound.local_addr());
         let time = Duration::from_secs(30);
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_used_again_once_its_answer_was_read() {
-        let url = server(1 << 20, 1).await;
+        let url = server(1 << 20, 1);
         let client = Client::unguarded(Duration::from_secs(5));
         let first = peer(&client, &url).await;
         assert_eq!(peer(&client, &url).await, first);
@@ -227,7 +227,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_at_once_have_a_connection_each() {
-        let url = server(0, 2).await;
+        let url = server(0, 2);
         let client = Client::unguarded(Duration::from_secs(5));
         let (one, other) = tokio::join!(peer(&client, &url), peer(&client, &url));
         assert_ne!(one, other);
@@ -235,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn as_many_connections_are_kept_as_requests_were_at_work() {
-        let url = server(0, SIZE).await;
+        let url = server(0, SIZE);
         let client = Client::unguarded(Duration::from_secs(30));
         let all = || async {
             let peers = (0..SIZE).map(|_| peer(&client, &url));
