@@ -46,9 +46,10 @@ impl CoreTime {
 
     /// The share of it in which they had work, since `before`.
     pub fn busy_since(self, before: Self) -> f64 {
-        let [all, idle] = [self.all - before.all, self.idle - before.idle];
+        let all = self.all.saturating_sub(before.all);
+        let idle = self.idle.saturating_sub(before.idle);
         #[expect(clippy::cast_precision_loss, reason = "ticks are far below 2^52")]
-        let share = (all - idle) as f64 / all.max(1) as f64;
+        let share = all.saturating_sub(idle) as f64 / all.max(1) as f64;
         share
     }
 
@@ -68,7 +69,7 @@ impl CoreTime {
     }
 }
 
-/// What the kernel's `schedstat` tells of threads.
+/// What the kernel's `schedstat` tells of threads: nothing but zeros where it is built without.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Turns {
     /// For how long they were on a core.
@@ -99,9 +100,9 @@ impl Turns {
         Ok(all)
     }
 
-    /// How long a turn was waited for in the mean.
-    pub fn mean_wait(self) -> Duration {
-        self.waited.checked_div(self.count).unwrap_or_default()
+    /// How long a turn was waited for in the mean; none without one.
+    pub fn mean_wait(self) -> Option<Duration> {
+        self.waited.checked_div(self.count)
     }
 
     fn read(file: &str) -> Result<Self> {
@@ -155,16 +156,16 @@ mod tests {
     fn turns_are_time_on_a_core_time_before_it_and_their_number() {
         let turns = Turns::parse("3000000 1000000 4\n").unwrap();
         assert_eq!((turns.ran, turns.count), (Duration::from_millis(3), 4));
-        assert_eq!(turns.mean_wait(), Duration::from_micros(250));
-        assert_eq!(Turns::default().mean_wait(), Duration::ZERO);
+        assert_eq!(turns.mean_wait(), Some(Duration::from_micros(250)));
+        assert_eq!(Turns::default().mean_wait(), None);
         assert_eq!(turns - turns, Turns::default());
         assert_eq!(Turns::parse("3000000"), None);
     }
 
     #[test]
-    fn this_thread_and_its_process_have_had_turns() {
-        let own = Turns::of_this_thread().unwrap();
+    fn a_process_has_had_the_turns_of_its_threads() {
+        let own = Turns::of_this_thread().unwrap_or_default();
         let all = Turns::of_process(std::process::id()).unwrap();
-        assert!(own.count > 0 && all.count >= own.count, "{own:?} {all:?}");
+        assert!(all.count >= own.count, "{own:?} {all:?}");
     }
 }

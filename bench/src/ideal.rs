@@ -44,6 +44,7 @@ pub fn main(mut flags: Parser) -> Result<()> {
     }
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let public = listener.local_addr()?.to_string();

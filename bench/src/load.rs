@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use rustix::process::setpriority_process;
+use rustix::process::{geteuid, setpriority_process};
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc, oneshot},
@@ -101,6 +101,15 @@ pub async fn open(
     .await
 }
 
+/// What is to be told of an open loop's threads.
+pub fn precedence() -> &'static str {
+    if geteuid().is_root() {
+        "open loops: beats of at least 0.2 ms; the load's threads have nice -10"
+    } else {
+        "open loops: beats of at least 0.2 ms; the load's threads have no other nice value than the rest, since this was not run by root"
+    }
+}
+
 /// Lets the calling thread, and those that it starts, have a core before others: a load that has to wait for one is as late
 /// as what it measures. Whoever may not do so measures the more.
 fn take_precedence() {
@@ -140,7 +149,7 @@ fn run(
         window
     });
     drop(runtime);
-    let turns = Turns::of_this_thread().ok();
+    let turns = Turns::of_this_thread().ok().filter(|turns| turns.count > 0);
     let took = state.start.elapsed();
     let outcomes = std::mem::take(&mut *state.outcomes.lock().expect("no holder panics"));
     let sent = state.next.load(Relaxed).min(state.schedule.count().unwrap_or(u64::MAX));
@@ -151,7 +160,7 @@ fn run(
         window,
         fault: state.fault.lock().expect("no holder panics").take(),
         busy: turns.map(|turns| turns.ran.as_secs_f64() / took.as_secs_f64()),
-        waited: turns.map(Turns::mean_wait),
+        waited: turns.and_then(Turns::mean_wait),
     })
 }
 

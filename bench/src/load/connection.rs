@@ -78,10 +78,10 @@ impl Open {
         Ok(Self { sender, connection: Some(connection) })
     }
 
-    /// None when its peer has closed it.
+    /// None when its peer has closed it, or it is not free.
     fn if_still(mut self) -> Option<Self> {
         drive(&mut self.connection, &mut nobody());
-        self.connection.is_some().then_some(self)
+        (self.connection.is_some() && self.sender.is_ready()).then_some(self)
     }
 
     async fn exchange(

@@ -1,7 +1,7 @@
 //! The times at which requests are due.
 
 use std::{
-    iter,
+    iter::{self, Peekable},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -75,36 +75,41 @@ impl Schedule {
         None
     }
 
-    /// Gives a permit for each request once it is due, at most a [`BEAT`] later.
+    /// The times of all its requests, from the start.
+    fn dues(&self) -> impl Iterator<Item = Duration> {
+        (0..).map_while(|number| self.due(number))
+    }
+
+    /// Gives a permit for each request once it is due, about a [`BEAT`] later at most.
     pub(super) async fn pace(&self, start: Instant, permits: &Semaphore) {
-        let beats = Beats::begin();
-        let mut dues = (0..).map_while(|number| self.due(number)).peekable();
+        let wakes = Arc::new(Notify::new());
+        let (schedule, wake) = (self.clone(), Arc::clone(&wakes));
+        // A thread's sleep is exact to some ten microseconds, tokio's timer to a millisecond only.
+        thread::spawn(move || schedule.wake(start, &wake));
+        let mut dues = self.dues().peekable();
         while dues.peek().is_some() {
-            let now = Instant::now();
-            let due = iter::from_fn(|| dues.next_if(|due| start + *due <= now)).count();
-            permits.add_permits(due);
-            beats.0.notified().await;
+            wakes.notified().await;
+            permits.add_permits(take_due(&mut dues, start));
+        }
+    }
+
+    /// Wakes when something is due, but no sooner than a [`BEAT`] after the last time.
+    fn wake(&self, start: Instant, wakes: &Notify) {
+        let mut dues = self.dues().peekable();
+        while let Some(next) = dues.peek() {
+            let wait = (start + *next).saturating_duration_since(Instant::now());
+            thread::park_timeout(wait.max(BEAT));
+            if take_due(&mut dues, start) > 0 {
+                wakes.notify_one();
+            }
         }
     }
 }
 
-/// Wakes every [`BEAT`], until it is dropped. By a thread of its own: a thread's sleep is exact to some ten microseconds,
-/// tokio's timer to a millisecond only.
-struct Beats(Arc<Notify>);
-
-impl Beats {
-    fn begin() -> Self {
-        let beat = Arc::new(Notify::new());
-        let weak = Arc::downgrade(&beat);
-        thread::spawn(move || {
-            while let Some(beat) = weak.upgrade() {
-                beat.notify_one();
-                drop(beat);
-                thread::park_timeout(BEAT);
-            }
-        });
-        Self(beat)
-    }
+/// Takes those that are due by now; how many they are.
+fn take_due(dues: &mut Peekable<impl Iterator<Item = Duration>>, start: Instant) -> usize {
+    let now = Instant::now();
+    iter::from_fn(|| dues.next_if(|due| start + *due <= now)).count()
 }
 
 #[cfg(test)]

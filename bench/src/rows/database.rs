@@ -236,7 +236,7 @@ pub(super) fn throughput(load: &Load) -> Result<Sample> {
         shed + other + failed == 0,
         "of {} requests {shed} were answered by 503, {other} by another status and {failed} not; the first of these: {}",
         shed + other + failed + load.count(Class::Admitted),
-        load.fault.as_deref().unwrap_or("it is not told of a 503"),
+        load.fault.as_deref().unwrap_or("a 503, or no answer in time"),
     );
     let latencies = load.latencies(Class::Admitted);
     Ok(Sample {

@@ -276,13 +276,11 @@ async fn rounds(
             }
         }
     }
-    if let (Some(_), Some(median)) = (rate, median(&busy)) {
-        let [least, most] = [f64::min, f64::max].map(|end| busy.iter().copied().reduce(end));
+    let [least, most] = [f64::min, f64::max].map(|end| busy.iter().copied().reduce(end));
+    if let (Some(least), Some(median), Some(most)) = (least, median(&busy), most) {
+        let [least, median, most] = [least, median, most].map(|share| share * 100.0);
         row.notes.push(format!(
-            "the cores of the load and the upstream were in use for {:.0} % of the time, {:.0} to {:.0} % by round",
-            median * 100.0,
-            least.unwrap_or(median) * 100.0,
-            most.unwrap_or(median) * 100.0
+            "the cores of the load and the upstream had work for {median:.0} % of the time, {least:.0} to {most:.0} % by round and side"
         ));
     }
     Ok(())

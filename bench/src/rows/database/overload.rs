@@ -42,7 +42,7 @@ pub(super) struct Hindrance {
     /// What the host took from all cores together.
     pub(super) stolen: Option<Duration>,
     /// How long the gateway's threads waited for a core in the mean, each time they had work.
-    pub(super) gateway: Duration,
+    pub(super) gateway: Option<Duration>,
     /// The same of the load's thread.
     pub(super) load: Option<Duration>,
 }
@@ -131,10 +131,9 @@ fn waits(seen: &[Overload]) -> Option<String> {
         let waits = seen.iter().filter_map(|round| Some(milliseconds(part(&round.hindrance)?)));
         Some(Unit::Milliseconds.show(median(&waits.collect::<Vec<_>>())?))
     };
-    let (gateway, load) =
-        (of(|hindrance| Some(hindrance.gateway))?, of(|hindrance| hindrance.load)?);
+    let (gateway, load) = (of(|hindrance| hindrance.gateway)?, of(|hindrance| hindrance.load)?);
     Some(format!(
-        "each time they had something to do, the gateway's threads waited {gateway} ms for a core in the mean, the load's {load} ms: all share the machine's cores with PostgreSQL's processes"
+        "each time they had something to do, in the looks after the overload too, the gateway's threads waited {gateway} ms for a core in the mean, the load's {load} ms: all share the machine's cores with PostgreSQL's processes"
     ))
 }
 
@@ -167,7 +166,7 @@ mod tests {
     const NORMAL: Option<Duration> = Some(Duration::from_millis(10));
     const MILLI: Duration = Duration::from_millis(1);
     const HINDRANCE: Hindrance =
-        Hindrance { stolen: None, gateway: MILLI, load: Some(Duration::from_micros(2500)) };
+        Hindrance { stolen: None, gateway: Some(MILLI), load: Some(Duration::from_micros(2500)) };
 
     fn outcome(due: u32, took: u32, answer: Answer) -> Outcome {
         Outcome { due: due * MILLI, took: took * MILLI, answer }

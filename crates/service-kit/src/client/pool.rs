@@ -16,15 +16,17 @@ use crate::Body;
 /// To connect.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Between two looks at the idle connections.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 /// For so long an idle connection is kept: for less than the server's header time-out (30 s), or it would be closed under
 /// us.
 const IDLE: Duration = Duration::from_secs(20);
 /// A peer that confirms nothing for so long, though asked in between, is gone.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Idle connections for each host. With fewer than there are requests at work, bursts would open and close connections
-/// until no port is left; with more, the peer's `MAX_CONNECTIONS` would be idle ones of a few replicas.
-const SIZE: usize = 200;
+/// So many idle connections to a host are kept for that long; more would be `MAX_CONNECTIONS` of a peer that ten replicas
+/// ask.
+const KEPT: usize = 64;
+/// And all others for so long. Closed at once, they would be opened again by the next burst, until no port is left.
+const BURST: Duration = Duration::from_secs(2);
 
 /// Connections by host.
 #[derive(Debug)]
@@ -129,12 +131,9 @@ impl Host {
         self.header.clone()
     }
 
-    /// Keeps a connection for the next request, if there is room.
+    /// Keeps a connection for the next request.
     pub(super) fn put(&self, link: Box<Link>) {
-        let mut idle = self.idle();
-        if idle.len() < SIZE {
-            idle.push(Idle { link, since: Instant::now() });
-        }
+        self.idle().push(Idle { link, since: Instant::now() });
     }
 
     /// A connection that is idle, and open as far as it is known.
@@ -144,7 +143,11 @@ impl Host {
 
     /// Closes what is idle for too long, and what its peer has closed.
     fn tend(&self) {
-        self.idle().retain_mut(|idle| idle.is_fresh() && idle.link.is_open());
+        let mut idle = self.idle();
+        idle.retain_mut(|idle| idle.is_fresh() && idle.link.is_open());
+        let others = idle.len().saturating_sub(KEPT);
+        let over = idle[..others].partition_point(|idle| idle.since.elapsed() >= BURST);
+        idle.drain(..over);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -235,14 +238,15 @@ mod tests {
 
     #[tokio::test]
     async fn as_many_connections_are_kept_as_requests_were_at_work() {
-        let url = server(0, SIZE);
+        const AT_ONCE: usize = 200;
+        let url = server(0, AT_ONCE);
         let client = Client::unguarded(Duration::from_secs(30));
         let all = || async {
-            let peers = (0..SIZE).map(|_| peer(&client, &url));
+            let peers = (0..AT_ONCE).map(|_| peer(&client, &url));
             join_all(peers).await.into_iter().collect::<BTreeSet<_>>()
         };
         let first = all().await;
-        assert_eq!(first.len(), SIZE);
+        assert_eq!(first.len(), AT_ONCE);
         assert_eq!(all().await, first);
     }
 
@@ -281,6 +285,23 @@ mod tests {
         let asking = async { (peer(&client, &url).await, peer(&client, &url).await) };
         let (one, other) = tokio::join!(asking, answering).0;
         assert_eq!((one.as_str(), other.as_str()), ("1", "2"));
+    }
+
+    #[tokio::test]
+    async fn after_a_burst_a_few_connections_are_kept() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let host = Host::new(&format!("http://{address}/").parse().unwrap());
+        for _ in 0..KEPT + 10 {
+            let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+            host.put(Link::new(stream).await.unwrap());
+        }
+        host.tend();
+        assert_eq!(host.idle().len(), KEPT + 10);
+        pause();
+        advance(BURST).await;
+        host.tend();
+        assert_eq!(host.idle().len(), KEPT);
     }
 
     #[tokio::test]
