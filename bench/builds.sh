@@ -38,12 +38,12 @@ downloads() {
           builtins.concatStringsSep \"\n\" (map (output: output.path) (builtins.filter (output: output ? hash) outputs))"
 }
 
-build .#images
 if [ "${1:-}" = --from-nothing ]; then
     downloads | xargs ./nixw copy --no-check-sigs --to "$work/store"
     row "\`nix build .#images\` from nothing" build --store "$work/store" .#images
     exit
 fi
+build .#images
 row "\`nix build .#images\`, nothing changed" build .#images
 edit orders
 row "after an edit of orders" build .#images

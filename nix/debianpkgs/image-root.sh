@@ -4,15 +4,16 @@
 set -o pipefail
 
 # Every package must give something: the list of packages is what the image's SBOM says.
-mkdir /build/all /build/lists
+top=$(realpath "$NIX_BUILD_TOP")
+mkdir "$top/all" "$top/lists"
 for deb in $debs; do
-    mkdir /build/one && cd /build/one
+    mkdir "$top/one" && cd "$top/one"
     unpack "$deb"
-    find . ! -type d | sed 's,^\./,,' >"/build/lists/${deb##*/}"
-    cp -a . /build/all/
-    rm -rf /build/one
+    find . ! -type d | sed 's,^\./,,' >"$top/lists/${deb##*/}"
+    cp -a . "$top/all/"
+    rm -rf "$top/one"
 done
-cd /build/all
+cd "$top/all"
 
 # Copies a file, what a link leads to, and the loader and libraries of an ELF file.
 take() { # PATH
@@ -23,7 +24,7 @@ take() { # PATH
     local path
     if [ -L "$1" ]; then
         path=$(realpath "$1")
-        take "${path#/build/all/}"
+        take "${path#"$top/all/"}"
     elif [ "$(head -c 4 "$1" | tail -c 3)" = ELF ]; then
         for path in $(needed "$1"); do take "$path"; done
     fi
@@ -49,7 +50,7 @@ for link in bin lib lib64; do
 done
 
 cd "$out"
-for list in /build/lists/*; do
+for list in "$top"/lists/*; do
     while read -r file; do
         if [ -e "$file" ] || [ -L "$file" ]; then continue 2; fi
     done <"$list"

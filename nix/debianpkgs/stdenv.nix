@@ -12,7 +12,9 @@
       inherit name;
       system = "x86_64-linux";
       builder = shell;
-      args = ["-euc" script];
+      # The shell must outlive what it starts: it would become its last command, and Nix kills a builder whose output is
+      # closed, as cp's is for a moment before it ends.
+      args = ["-euc" "${script}\n:"];
       PATH = "${toolchain}/usr/bin";
     };
   binutils = "ar ld nm objcopy objdump ranlib readelf strip strings";

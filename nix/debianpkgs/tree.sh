@@ -2,11 +2,11 @@
 . "$unpack"
 
 # patchelf aside, with a libc of its own: it must not patch the libc that it runs on.
-mkdir /build/patchelf
-cd /build/patchelf
+mkdir "$NIX_BUILD_TOP/patchelf"
+cd "$NIX_BUILD_TOP/patchelf"
 unpack $patchelf
-aside=/build/patchelf/usr/lib/x86_64-linux-gnu
-run_patchelf() { "$aside/ld-linux-x86-64.so.2" --library-path "$aside" /build/patchelf/usr/bin/patchelf "$@"; }
+aside=$NIX_BUILD_TOP/patchelf/usr/lib/x86_64-linux-gnu
+run_patchelf() { "$aside/ld-linux-x86-64.so.2" --library-path "$aside" "$NIX_BUILD_TOP/patchelf/usr/bin/patchelf" "$@"; }
 
 mkdir -p "$out"
 cd "$out"

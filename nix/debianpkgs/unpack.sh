@@ -1,8 +1,8 @@
 # For tree.sh and image-root.sh: busybox's commands in PATH, and unpack.
 mkdir() { "$seed/busybox" mkdir "$@"; }
-mkdir /build/bin
-"$seed/busybox" --install -s /build/bin
-export PATH=/build/bin
+mkdir "$NIX_BUILD_TOP/bin"
+"$seed/busybox" --install -s "$NIX_BUILD_TOP/bin"
+export PATH=$NIX_BUILD_TOP/bin
 unset -f mkdir
 
 # Unpacks Debian packages into the folder that one is in.
