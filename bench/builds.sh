@@ -43,7 +43,7 @@ if [ "${1:-}" = --from-nothing ]; then
     row "\`nix build .#images\` from nothing" build --store "$work/store" .#images
     exit
 fi
-build .#images
+build .#images .#checks.x86_64-linux.test
 row "\`nix build .#images\`, nothing changed" build .#images
 edit orders
 row "after an edit of orders" build .#images

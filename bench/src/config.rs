@@ -21,7 +21,7 @@ pub const HELP: &str = "\
   --valgrind FILE  valgrind; without it the one in PATH
   --peers DIR      the folder bench/peers of the sources (or STOCKYARD_PEERS); default bench/peers
   --cache DIR      where podinfo and Flask are kept; default ${XDG_CACHE_HOME:-~/.cache}/stockyard/bench
-  --out DIR        where RESULTS.md and the charts are written; when all rows are measured in a checkout, bench
+  --out DIR        where RESULTS.md and the charts are written; of a whole run in a checkout's root, bench
   --readme FILE    a page whose table between <!-- bench --> and <!-- /bench --> is renewed
   --rows N,N       the rows to measure, of 1 to 8; default all
   --rounds N       rounds; default 5
@@ -30,6 +30,9 @@ pub const HELP: &str = "\
 
 /// The rows' numbers.
 const ALL_ROWS: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+/// Rounds, and how long a side is measured in each.
+const ROUNDS: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(4);
 /// How long a side is loaded before it is measured.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -89,8 +92,8 @@ impl Config {
             out: None,
             readme: None,
             rows: ALL_ROWS.into(),
-            rounds: 5,
-            window: Duration::from_secs(4),
+            rounds: ROUNDS,
+            window: WINDOW,
             warm_up: WARM_UP,
         };
         while let Some(flag) = flags.next()? {
@@ -117,14 +120,21 @@ impl Config {
         ensure!(kept, "neither HOME nor --cache says where to keep the peers");
         let some = config.rounds > 0 && !config.window.is_zero();
         ensure!(some, "--rounds and --seconds are at least 1");
+        let page = config.readme.is_none() || config.is_whole();
+        ensure!(page, "--readme takes the table of a whole run: no --rows, --rounds or --seconds");
         Ok(Some(config))
     }
 
     /// The folder of the results: the one that was named, or of a whole run in a checkout the checkout's.
     pub fn results(&self) -> Option<PathBuf> {
         let in_checkout = || Path::new("bench/Cargo.toml").exists().then(|| PathBuf::from("bench"));
-        let is_whole = ALL_ROWS.iter().all(|row| self.measures(*row));
-        self.out.clone().or_else(|| if is_whole { in_checkout() } else { None })
+        self.out.clone().or_else(|| if self.is_whole() { in_checkout() } else { None })
+    }
+
+    /// Is it every row, with the rounds and the time that its figures are defined by?
+    fn is_whole(&self) -> bool {
+        let defined = (self.rounds, self.window) == (ROUNDS, WINDOW);
+        defined && ALL_ROWS.iter().all(|row| self.measures(*row))
     }
 
     /// Is that row measured?
@@ -178,12 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn part_of_the_rows_leaves_a_checkouts_results_alone() {
+    fn part_of_a_run_leaves_a_checkouts_results_alone() {
         let with = |flags: &[&'static str]| {
             parse(&[&PROGRAMS, flags].concat(), &[("HOME", "/")]).unwrap().unwrap().results()
         };
-        assert_eq!(with(&["--rows", "1"]), None);
+        for part in [["--rows", "1"], ["--rounds", "1"], ["--seconds", "1"]] {
+            assert_eq!(with(&part), None, "{part:?}");
+        }
         assert_eq!(with(&["--rows", "1", "--out", "a"]), Some("a".into()));
+        let page = [&PROGRAMS[..], &["--rows", "1", "--readme", "a"]].concat();
+        assert!(parse(&page, &[("HOME", "/")]).is_err());
     }
 
     #[test]

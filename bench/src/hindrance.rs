@@ -31,6 +31,16 @@ fn parse_steal(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
 }
 
+/// How often threads took turns on this machine's cores since it began (`ctxt` of `/proc/stat`).
+pub fn context_switches() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    parse_switches(&stat).context("/proc/stat tells no context switches")
+}
+
+fn parse_switches(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("ctxt "))?.parse().ok()
+}
+
 /// The time of some cores since the machine began, in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CoreTime {
@@ -140,6 +150,12 @@ mod tests {
         assert_eq!(parse_steal(stat), Some(Duration::from_millis(200)));
         assert_eq!(parse_steal("cpu  1 2 3\n"), None);
         assert_eq!(parse_steal("cpu0 1 2 3 4 5 6 7 8\n"), None);
+    }
+
+    #[test]
+    fn context_switches_are_those_of_all_cores() {
+        assert_eq!(parse_switches("cpu  1 2 3\nintr 5 0\nctxt 115315\nbtime 1\n"), Some(115_315));
+        assert_eq!(parse_switches("cpu  1 2 3\n"), None);
     }
 
     #[test]

@@ -24,14 +24,14 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
-use rustix::process::{geteuid, setpriority_process};
+use rustix::process::setpriority_process;
 use tokio::{
     runtime,
     sync::{Semaphore, mpsc, oneshot},
     time::{sleep, timeout},
 };
 
-use self::connection::Connection;
+use self::{connection::Connection, schedule::BEAT};
 pub use self::{
     outcome::{Answer, Class, Latencies, Load, Outcome},
     schedule::{Phase, Schedule},
@@ -45,7 +45,7 @@ use crate::{
 const LEAD: Duration = Duration::from_millis(100);
 /// How long answers may take after the last request was sent; what is not answered then has failed.
 const GRACE: Duration = Duration::from_secs(10);
-/// The nice value of an open loop's threads.
+/// The nice value of an open loop's threads where nothing is bound to a core.
 const PRECEDENCE: i32 = -10;
 /// After a failure in a closed loop: it must not spin.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -86,7 +86,10 @@ pub async fn open(
     most: usize,
 ) -> Result<Load> {
     on_thread(target, schedule.clone(), most, move |state, ended| {
-        take_precedence();
+        // A load that is bound to cores shares them with the upstream: before that one it would wait for itself.
+        if matches!(state.target.place, Some((_, Place::Anywhere))) {
+            take_precedence();
+        }
         for _ in 0..connections {
             state.grow(&ended);
         }
@@ -101,19 +104,21 @@ pub async fn open(
     .await
 }
 
-/// What is to be told of an open loop's threads.
-pub fn precedence() -> &'static str {
-    if geteuid().is_root() {
-        "open loops: beats of at least 0.2 ms; the load's threads have nice -10"
+/// What is to be told of open loops.
+pub fn pacing() -> String {
+    let precedence = if thread::spawn(take_precedence).join().is_ok_and(|is_taken| is_taken) {
+        format!("where nothing is bound to a core, the load's threads have nice {PRECEDENCE}")
     } else {
-        "open loops: beats of at least 0.2 ms; the load's threads have no other nice value than the rest, since this was not run by root"
-    }
+        "the load's threads have the nice value of all the rest: who ran this may not lower it"
+            .to_owned()
+    };
+    format!("open loops: beats of at least {BEAT:?}; {precedence}")
 }
 
 /// Lets the calling thread, and those that it starts, have a core before others: a load that has to wait for one is as late
-/// as what it measures. Whoever may not do so measures the more.
-fn take_precedence() {
-    let _may_be_reserved_for_root = setpriority_process(None, PRECEDENCE);
+/// as what it measures. Tells whether it may: that is reserved for root.
+fn take_precedence() -> bool {
+    setpriority_process(None, PRECEDENCE).is_ok()
 }
 
 /// Runs a load on a thread of its own, until all its tasks have ended or their time is over.

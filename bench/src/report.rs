@@ -81,6 +81,10 @@ impl Report {
                     .with_context(|| format!("cannot write {}", file.display()))?;
             }
             say(&format!("written: RESULTS.md and charts in {}", folder.display()));
+        } else {
+            say(
+                "RESULTS.md and charts are not written: that needs --out, or a whole run in a checkout's root",
+            );
         }
         if let Some(page) = &config.readme {
             write_between(page, TABLE, &self.targets(), None)?;
@@ -88,6 +92,18 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// Fails when the results cannot be written where the settings want them: who measures for minutes should hear it before.
+pub fn check(config: &Config) -> Result<()> {
+    if let Some(folder) = config.results() {
+        ensure!(folder.is_dir(), "--out: there is no folder {}", folder.display());
+        renewed(&folder.join("RESULTS.md"), MEASURED, "", Some(EMPTY))?;
+    }
+    if let Some(page) = &config.readme {
+        renewed(page, TABLE, "", None)?;
+    }
+    Ok(())
 }
 
 /// A target's line.
@@ -199,6 +215,12 @@ fn shown(unit: Unit, figure: Option<f64>) -> String {
 
 /// Replaces what stands between two marks in a file, which is made of `new` where there is none.
 pub fn write_between(file: &Path, marks: [&str; 2], text: &str, new: Option<&str>) -> Result<()> {
+    let text = renewed(file, marks, text, new)?;
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// What the file becomes.
+pub fn renewed(file: &Path, marks: [&str; 2], text: &str, new: Option<&str>) -> Result<String> {
     let old = match (fs::read_to_string(file), new) {
         (Ok(old), _) => old,
         (Err(error), Some(new)) if error.kind() == ErrorKind::NotFound => new.to_owned(),
@@ -206,8 +228,7 @@ pub fn write_between(file: &Path, marks: [&str; 2], text: &str, new: Option<&str
             return Err(error).with_context(|| format!("cannot read {}", file.display()));
         }
     };
-    let text = between(&old, marks, text).with_context(|| format!("in {}", file.display()))?;
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    between(&old, marks, text).with_context(|| format!("in {}", file.display()))
 }
 
 /// A text with something else between two marks, each of which stands there once.

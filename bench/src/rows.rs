@@ -150,7 +150,7 @@ pub enum Verdict {
 /// One figure, of several sides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The row of the table that it belongs to, e.g. "1".
+    /// The row of bench/README.md's table that it belongs to, e.g. "1".
     pub number: &'static str,
     /// What is measured.
     pub title: String,

@@ -11,7 +11,7 @@ use crate::{
     load,
     machine::{Machine, first_line},
     process::{Cores, Peaks, Place},
-    report::Report,
+    report::{self, Report},
     rows::{Row, database, http, resources},
     say,
     sink::Sink,
@@ -44,6 +44,7 @@ pub fn main(flags: lexopt::Parser) -> Result<()> {
         say(config::HELP);
         return Ok(());
     };
+    report::check(&config)?;
     let run = Run { cores: Cores::read()?.for_both()?, peaks: Peaks::default(), config };
     let mut memory = resources::memory();
     let mut measured = http::Measured::default();
@@ -136,7 +137,7 @@ fn settings(config: &Config) -> Vec<String> {
     vec![
         format!("rounds: {rounds}; in each every side is measured for {window:?} after a warm-up of {warm_up:?}, in an order that is rotated from round to round"),
         format!("loads at the maximum: wrk, one thread, {} connections, keep-alive", wrk::CONNECTIONS),
-        load::precedence().to_owned(),
+        load::pacing(),
         "rows 1, 2 and 5 (passing through): the side that is measured has the first core, the load and the upstream the others; requests/s per core are requests answered by CPU seconds used (user and system, of all of the side's processes)".to_owned(),
         "rows 3, 4, 5 (orders) and 6: nothing is bound to a core, neither side nor load".to_owned(),
         "on: metrics; the access log, into files (services and nginx unbuffered, gunicorn); traces (TRACE_RATIO=0.01) to a sink that answers 200".to_owned(),

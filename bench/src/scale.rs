@@ -46,6 +46,9 @@ pub fn main(flags: Parser) -> Result<()> {
 }
 
 async fn run(config: &Config) -> Result<()> {
+    if let Some(folder) = &config.out {
+        report::renewed(&folder.join(PAGE), report::MEASURED, "", None)?;
+    }
     let rows = rows::measure(config).await.context("orders in the table")?;
     let (connections, of_connections) =
         connections::measure(config).await.context("connections")?;
@@ -66,7 +69,13 @@ async fn run(config: &Config) -> Result<()> {
         let panel = |title, x, y, logarithmic, points| Panel { title, x, y, logarithmic, points };
         let order = "CPU ms of an order";
         let panels = [
-            panel("Replicas of each service", "replicas", order, false, &of_replicas[..]),
+            panel(
+                "Replicas of each service, 8 clients each",
+                "replicas",
+                order,
+                false,
+                &of_replicas[..],
+            ),
             panel("Orders in the table", "orders", order, true, &rows.points[..]),
             panel("Lines of an order", "lines", order, false, &of_lines[..]),
             panel(

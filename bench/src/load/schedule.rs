@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 
 /// How often it is looked at what is due. A wake-up for each request would take what is measured a part of its cores.
-const BEAT: Duration = Duration::from_micros(200);
+pub(super) const BEAT: Duration = Duration::from_micros(200);
 
 /// A constant rate for some time.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,6 +2,7 @@ use std::pin::pin;
 
 use hyper::{Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use rustix::process::getpriority_process;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -56,6 +57,34 @@ fn target(address: SocketAddr, paths: &'static [&'static str]) -> Target {
 const ALL: usize = 1000;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// The nice value that requests of such an open loop are made with.
+async fn nice(place: Option<(Cores, Place)>) -> i32 {
+    let seen = Arc::new(Mutex::new(None));
+    let target = target(server(gate(ALL)).await, &["/200"]);
+    let request = {
+        let (seen, request) = (Arc::clone(&seen), target.request);
+        move |number| {
+            *seen.lock().unwrap() = Some(getpriority_process(None).unwrap());
+            request(number)
+        }
+    };
+    let target = Target { request: Arc::new(request), place, ..target };
+    open(&target, &Schedule::constant(10.0, SECOND / 10), 1, 1).await.unwrap();
+    let seen = seen.lock().unwrap().take();
+    seen.expect("a request was made")
+}
+
+#[tokio::test]
+async fn an_open_loop_goes_before_others_only_where_nothing_is_bound_to_a_core() {
+    let own = getpriority_process(None).unwrap();
+    let may = thread::spawn(take_precedence).join().unwrap();
+    let cores = Cores::read().unwrap();
+    assert_eq!(nice(None).await, own);
+    assert_eq!(nice(Some((cores.clone(), Place::Server))).await, own);
+    let first = nice(Some((cores, Place::Anywhere))).await;
+    assert_eq!(first, if may { PRECEDENCE } else { own });
+}
 
 #[tokio::test]
 async fn an_open_loop_keeps_its_rate() {

@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use crate::{config::Config, kept::Kept, process, statements::stock};
 
-/// Clients that place orders at a time.
-const CLIENTS: u32 = 8;
+/// Clients that place orders at a time, where nothing else is said.
+pub(crate) const CLIENTS: u32 = 8;
 /// Connections to the database of each replica at most, as in the cluster.
 const POOL: &str = "7";
 
@@ -131,10 +131,15 @@ impl System {
         [self.stack.url(Service::Gateway).to_owned()].into_iter().chain(further).collect()
     }
 
-    /// Places so many orders of so many lines, spread over all gateways in turn; what one of them cost.
+    /// [`Self::place_by`] of [`CLIENTS`].
     pub(crate) async fn place(&mut self, orders: u32, lines: u32) -> Result<Cost> {
+        self.place_by(CLIENTS, orders, lines).await
+    }
+
+    /// Places so many orders of so many lines, so many at a time, spread over all gateways in turn; what one of them cost.
+    pub(crate) async fn place_by(&mut self, clients: u32, orders: u32, lines: u32) -> Result<Cost> {
         let before = self.used()?;
-        self.load(CLIENTS, orders, move || body(lines)).await?;
+        self.load(clients, orders, move || body(lines)).await?;
         let after = self.used()?;
         let each = |part: usize| (after[part] - before[part]) * 1000.0 / f64::from(orders);
         Ok(Cost { gateway: each(0), orders: each(1), inventory: each(2), postgres: each(3) })
