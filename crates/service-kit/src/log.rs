@@ -108,6 +108,12 @@ impl Log {
         }
     }
 
+    /// Has the lines that are there written now, without waiting for it.
+    pub(crate) fn hurry(&self) {
+        self.0.lock().is_urgent = true;
+        self.0.due.notify_one();
+    }
+
     /// Waits until every line that is there is written, for a second at most: for the process' end.
     pub(crate) fn flush(&self) {
         let mut waiting = self.0.lock();
@@ -242,6 +248,19 @@ mod tests {
         let (log, written) = log(1);
         add(&log, false, "one\n");
         assert_eq!(written.recv().unwrap(), b"one\n");
+    }
+
+    #[test]
+    fn lines_in_a_hurry_do_not_wait_for_others() {
+        const TIMES: u32 = 20;
+        let (log, written) = log(1);
+        let begin = Instant::now();
+        for _ in 0..TIMES {
+            add(&log, false, "one\n");
+            log.hurry();
+            assert_eq!(written.recv().unwrap(), b"one\n");
+        }
+        assert!(begin.elapsed() < TIMES * PAUSE / 2, "{:?}", begin.elapsed());
     }
 
     #[test]

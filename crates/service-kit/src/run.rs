@@ -175,6 +175,8 @@ async fn serve<A: App>(
         admin = %admin.local_addr(),
         "listening"
     );
+    // Whoever started the service may wait for this line.
+    log.hurry();
 
     let pipeline = Pipeline::new(app, pages, &kit, Requests::new(&kit.metrics, config, log));
     let drained = drain(bound, pipeline, signals, &kit).await;
