@@ -299,6 +299,11 @@ mod tests {
     fn an_error_finds_room_where_other_lines_have_filled_it() {
         let (log, _written) = log(0);
         let line = "x".repeat(1023) + "\n";
+        // The thread has its first line, and nobody takes it from there.
+        add(&log, true, "first\n");
+        while log.0.lock().taken == 0 {
+            thread::yield_now();
+        }
         for _ in 0..3 * ROOM / line.len() {
             add(&log, false, &line);
         }
