@@ -25,6 +25,9 @@ const WIDTH: i32 = 860;
 const MARGIN: i32 = 16;
 /// Where bars begin, and where the longest ends: figures stand behind it.
 const BARS: [i32; 2] = [260, 740];
+/// Between a bar or a limit and the figure beside it, and the width of the longest figure.
+const GAP: i32 = 8;
+const FIGURE: i32 = 72;
 const HEADING: i32 = 40;
 const BAR: i32 = 26;
 
@@ -80,10 +83,11 @@ fn group(canvas: &Canvas<'_>, row: &Row, mut top: i32) -> Result<i32> {
     });
     let limit = limits.reduce(f64::max);
     let most = row.sides.iter().filter_map(Side::median).chain(limit).fold(0.0, f64::max);
+    let limit = limit.map(|limit| BARS[0] + length(limit, most));
     let begin = top;
     for side in &row.sides {
         let middle = top + BAR / 2;
-        canvas.text(&side.name, BARS[0] - 8, middle, HPos::Right, 16)?;
+        canvas.text(&side.name, BARS[0] - GAP, middle, HPos::Right, 16)?;
         let end = BARS[0] + length(side.median().unwrap_or_default(), most);
         let ours = row.targets.iter().any(|target| target.side == side.name);
         canvas.bar([BARS[0], top + 4, end, top + BAR - 4], if ours { OURS } else { THEIRS })?;
@@ -92,13 +96,18 @@ fn group(canvas: &Canvas<'_>, row: &Row, mut top: i32) -> Result<i32> {
             (None, Some(figure)) => row.unit.show(figure),
             (None, None) => "not measured".to_owned(),
         };
-        canvas.text(&figure, end + 8, middle, HPos::Left, 16)?;
+        canvas.text(&figure, beside(end, limit), middle, HPos::Left, 16)?;
         top += BAR;
     }
     if let Some(limit) = limit {
-        canvas.line(BARS[0] + length(limit, most), begin, top)?;
+        canvas.line(limit, begin, top)?;
     }
     Ok(top)
+}
+
+/// Where a figure begins: right of its bar, and of a limit's line that would go through it.
+fn beside(bar: i32, limit: Option<i32>) -> i32 {
+    limit.filter(|limit| (bar..bar + GAP + FIGURE).contains(limit)).unwrap_or(bar) + GAP
 }
 
 /// A figure's share of the longest bar, in pixels.
@@ -163,6 +172,13 @@ mod tests {
         for part in ["the cheapest route", "ours", "98,765", "nginx", "missing"] {
             assert!(charts[0].1.contains(part), "{part}: {}", charts[0].1);
         }
+    }
+
+    #[test]
+    fn no_limit_goes_through_a_figure() {
+        let of = |limit| beside(500, limit);
+        assert_eq!([of(None), of(Some(499)), of(Some(580))], [508; 3]);
+        assert_eq!([of(Some(500)), of(Some(520)), of(Some(579))], [508, 528, 587]);
     }
 
     #[test]

@@ -190,14 +190,17 @@ mod tests {
     #[test]
     fn part_of_a_run_leaves_a_checkouts_results_alone() {
         let with = |flags: &[&'static str]| {
-            parse(&[&PROGRAMS, flags].concat(), &[("HOME", "/")]).unwrap().unwrap().results()
+            parse(&[&PROGRAMS, flags].concat(), &[("HOME", "/")]).map(Option::unwrap)
         };
+        assert!(with(&[]).unwrap().is_whole());
+        assert_eq!(with(&["--readme", "a"]).unwrap().readme, Some("a".into()));
         for part in [["--rows", "1"], ["--rounds", "1"], ["--seconds", "1"]] {
-            assert_eq!(with(&part), None, "{part:?}");
+            let config = with(&part).unwrap();
+            assert!(!config.is_whole() && config.results().is_none(), "{part:?}");
+            assert!(with(&[part[0], part[1], "--readme", "a"]).is_err(), "{part:?}");
         }
-        assert_eq!(with(&["--rows", "1", "--out", "a"]), Some("a".into()));
-        let page = [&PROGRAMS[..], &["--rows", "1", "--readme", "a"]].concat();
-        assert!(parse(&page, &[("HOME", "/")]).is_err());
+        let named = with(&["--rows", "1", "--out", "a"]).unwrap().results();
+        assert_eq!(named, Some("a".into()));
     }
 
     #[test]

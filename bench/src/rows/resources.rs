@@ -21,7 +21,10 @@ const READY: f64 = 50.0;
 /// Row 7, still without figures: idle, and under load.
 pub fn memory() -> [Row; 2] {
     let shared = "of several processes (nginx, Flask) what they share counts once (PSS)";
-    let idle = format!("{} s after the start; {shared}", IDLE.as_secs());
+    let idle = format!(
+        "{} s after the start, of ours the most of {STARTS} starts; {shared}",
+        IDLE.as_secs()
+    );
     let peak = format!("VmHWM after all loads of this run; {shared}, at that moment");
     let mut rows = [
         Row::new("7", "resident memory, idle", Unit::Megabytes).note(idle),

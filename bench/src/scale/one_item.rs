@@ -34,6 +34,7 @@ pub(crate) async fn measure(config: &Config) -> Result<Table> {
 }
 
 async fn rate(system: &mut System, clients: u32, body: fn() -> String) -> Result<String> {
+    let clients = system.clients(clients).await?;
     let start = Instant::now();
     system.load(clients, ORDERS, body).await?;
     Ok(format!("{:.0}", f64::from(ORDERS) / start.elapsed().as_secs_f64()))

@@ -9,14 +9,14 @@ use super::{
     page::Table,
     system::{self, CLIENTS, Cost, System},
 };
-use crate::{config::Config, hindrance::context_switches, progress};
+use crate::{config::Config, progress};
 
 /// The most replicas.
 const MOST: u32 = 5;
 /// Orders whose cost is measured each time.
 const ORDERS: u32 = 1_500;
-/// Orders before that, which open connections and fill caches.
-const WARM_UP: u32 = 200;
+/// Orders of each replica before that, which open its connections to the database and have each statement planned there.
+const WARM_UP: u32 = 500;
 
 /// The table, and the cost of an order by replicas that have [`CLIENTS`] each.
 pub(crate) async fn measure(config: &Config) -> Result<(Table, Vec<(f64, f64)>)> {
@@ -30,14 +30,12 @@ pub(crate) async fn measure(config: &Config) -> Result<(Table, Vec<(f64, f64)>)>
         if replicas > 1 {
             system.add_replicas().await?;
         }
+        system.place_by(CLIENTS * replicas, WARM_UP * replicas, 1).await?;
         for clients in clients(replicas) {
             progress(&format!("{replicas} replicas, {clients} clients ..."));
-            system.place_by(clients, WARM_UP, 1).await?;
-            let switches = context_switches()?;
             let cost = system.place_by(clients, ORDERS, 1).await?;
-            let switches = (context_switches()? - switches) / u64::from(ORDERS);
             let first = [replicas, clients].map(|number| number.to_string());
-            table.row(first.into_iter().chain(cost.cells()).chain([switches.to_string()]));
+            table.row(first.into_iter().chain(cost.cells()).chain([cost.switches.to_string()]));
             if clients == CLIENTS * replicas {
                 points.push((f64::from(replicas), cost.sum()));
             }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::{config::Config, kept::Kept, process, statements::stock};
+use crate::{config::Config, hindrance::context_switches, kept::Kept, process, statements::stock};
 
 /// Clients that place orders at a time, where nothing else is said.
 pub(crate) const CLIENTS: u32 = 8;
@@ -55,6 +55,8 @@ pub(crate) struct Cost {
     pub(crate) inventory: f64,
     /// PostgreSQL's processes.
     pub(crate) postgres: f64,
+    /// And how often threads took turns on the machine's cores for it, the clients' too.
+    pub(crate) switches: u64,
 }
 
 impl Cost {
@@ -136,27 +138,44 @@ impl System {
         self.place_by(CLIENTS, orders, lines).await
     }
 
-    /// Places so many orders of so many lines, so many at a time, spread over all gateways in turn; what one of them cost.
+    /// Places so many orders of so many lines, so many at a time; what one of them cost.
     pub(crate) async fn place_by(&mut self, clients: u32, orders: u32, lines: u32) -> Result<Cost> {
-        let before = self.used()?;
+        let clients = self.clients(clients).await?;
+        let (before, switches) = (self.used()?, context_switches()?);
         self.load(clients, orders, move || body(lines)).await?;
-        let after = self.used()?;
+        let (after, switches) = (self.used()?, context_switches()? - switches);
         let each = |part: usize| (after[part] - before[part]) * 1000.0 / f64::from(orders);
-        Ok(Cost { gateway: each(0), orders: each(1), inventory: each(2), postgres: each(3) })
+        Ok(Cost {
+            gateway: each(0),
+            orders: each(1),
+            inventory: each(2),
+            postgres: each(3),
+            switches: switches / u64::from(orders),
+        })
     }
 
-    /// Places so many orders with such bodies, so many at a time.
+    /// Clients that are connected, to one gateway each, to all of them in turn.
+    pub(crate) async fn clients(&self, number: u32) -> Result<Vec<Kept>> {
+        let gateways = self.gateways();
+        let mut clients = Vec::new();
+        for gateway in gateways.iter().cycle().take(number as usize) {
+            clients.push(Kept::open(gateway).await?);
+        }
+        Ok(clients)
+    }
+
+    /// Clients place so many orders in all with such bodies, each one after the other.
     pub(crate) async fn load(
         &self,
-        clients: u32,
+        clients: Vec<Kept>,
         orders: u32,
         body: impl Fn() -> String + Clone + Send + 'static,
     ) -> Result<()> {
-        let (gateways, key) = (Arc::new(self.gateways()), Arc::<str>::from(self.stack.api_key()));
-        let mut tasks = JoinSet::new();
-        for client in 0..clients {
-            let turns = (client..orders).step_by(clients as usize).collect();
-            tasks.spawn(place(Arc::clone(&gateways), Arc::clone(&key), turns, body.clone()));
+        let key = Arc::<str>::from(self.stack.api_key());
+        let (mut tasks, all) = (JoinSet::new(), clients.len());
+        for (number, client) in clients.into_iter().enumerate() {
+            let orders = (number..orders as usize).step_by(all).len();
+            tasks.spawn(place(client, Arc::clone(&key), orders, body.clone()));
         }
         while let Some(client) = tasks.join_next().await {
             client.context("a client panicked")??;
@@ -205,20 +224,15 @@ fn logs(folder: &TempDir) -> Result<PathBuf> {
     Ok(logs)
 }
 
-/// Places the orders of those numbers, each at the gateway whose turn it is.
+/// Places so many orders, one after the other.
 async fn place(
-    gateways: Arc<Vec<String>>,
+    mut gateway: Kept,
     key: Arc<str>,
-    turns: Vec<u32>,
+    orders: usize,
     body: impl Fn() -> String,
 ) -> Result<()> {
-    let mut connections = Vec::new();
-    for gateway in gateways.iter() {
-        connections.push(Kept::open(gateway).await?);
-    }
-    for turn in turns {
-        let at = turn as usize % connections.len();
-        order(&mut connections[at], &key, &body()).await?;
+    for _ in 0..orders {
+        order(&mut gateway, &key, &body()).await?;
     }
     Ok(())
 }
