@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn statements_stand_with_their_pages_and_times_at_each_size() {
-        let cost = Cost { gateway: 0.5, orders: 1.0, inventory: 1.5, postgres: 2.0 };
+        let cost = Cost { gateway: 0.5, orders: 1.0, inventory: 1.5, postgres: 2.0, switches: 9 };
         let run = |pages, milliseconds| Run {
             milliseconds,
             pages,
