@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use lexopt::Parser;
 use local_stack::Result;
 
-use self::chart::Panel;
+use self::{chart::Panel, system::CLIENTS};
 use crate::{
     config::{self, Config},
     machine::{Machine, first_line},
@@ -68,14 +68,9 @@ async fn run(config: &Config) -> Result<()> {
         report::write_between(&file, report::MEASURED, &text, None)?;
         let panel = |title, x, y, logarithmic, points| Panel { title, x, y, logarithmic, points };
         let order = "CPU ms of an order";
+        let of_each = format!("Replicas of each service, {CLIENTS} clients each");
         let panels = [
-            panel(
-                "Replicas of each service, 8 clients each",
-                "replicas",
-                order,
-                false,
-                &of_replicas[..],
-            ),
+            panel(&of_each, "replicas", order, false, &of_replicas[..]),
             panel("Orders in the table", "orders", order, true, &rows.points[..]),
             panel("Lines of an order", "lines", order, false, &of_lines[..]),
             panel(
