@@ -6,7 +6,11 @@ mod guard;
 mod link;
 mod pool;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,7 +23,10 @@ use tokio::time::{sleep, timeout_at};
 
 use self::{guard::Guard, pool::Pool};
 pub(crate) use self::{guard::UpstreamMetrics, link::Answer};
-use crate::{Body, BoxError, Problem, deadline, metrics::Metrics, telemetry, watched::Watched};
+use crate::{
+    Body, BoxError, Problem, deadline, deadline::CallTime, metrics::Metrics, telemetry,
+    watched::Watched,
+};
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 3;
@@ -44,6 +51,9 @@ pub enum ClientError {
     /// No answer in time: the request may have been carried out.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// The caller's deadline passed before this call had its full time: that is no evidence about the upstream.
+    #[error("the caller's deadline passed")]
+    Deadline,
     /// The connection broke: the request may have been carried out.
     #[error("the connection broke")]
     Broken(#[source] BoxError),
@@ -62,6 +72,7 @@ impl ClientError {
     /// As the gateway tells it: 503 when nothing was sent, 504 for a time-out, 502 for a broken connection.
     pub fn into_problem(self, upstream: &str) -> Problem {
         let problem = match self {
+            Self::Deadline => return Problem::deadline_exceeded(),
             Self::Connect(_) => Problem::unavailable(format!("{upstream} is not reached")),
             Self::Body(_) => Problem::bad_request("the body broke off"),
             Self::Open { retry_after } => Problem::unavailable_for(
@@ -90,6 +101,7 @@ impl ClientError {
             Self::Connect(_) => "connect",
             Self::Body(_) => "body",
             Self::Timeout(_) => "timeout",
+            Self::Deadline => "deadline",
             Self::Broken(_) => "broken",
             Self::Open { .. } => "open",
         }
@@ -126,19 +138,20 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Bytes>, ClientError> {
-        let request = &request;
-        self.with_retries(|within| async move {
-            let answer = self.exchange(request.clone().map(Body::from), within).await?;
-            let (parts, body) = answer.into_parts();
-            let bytes = body.collect().await.map_err(ClientError::Broken)?.to_bytes();
-            Ok(Response::from_parts(parts, bytes))
+        self.with_retries(|within| {
+            let answer = self.exchange(request.clone().map(Body::from), within);
+            async move {
+                let (parts, body) = answer.await?.into_parts();
+                let bytes = body.collect().await.map_err(ClientError::Broken)?.to_bytes();
+                Ok(Response::from_parts(parts, bytes))
+            }
         })
         .await
     }
 
     /// Sends a request on and gives the answer as it comes.
     pub async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, ClientError> {
-        self.once(|within| self.exchange(request, within)).await
+        self.once(false, |within| self.exchange(request, within)).await
     }
 
     /// The same for a request that is safe to repeat, and is made for each attempt.
@@ -150,15 +163,18 @@ impl Client {
     }
 
     /// Tries again while the request was not answered, the budget lasts and the deadline is not over.
-    async fn with_retries<T, F: Future<Output = Result<Response<T>, ClientError>>>(
+    async fn with_retries<T, F>(
         &self,
         exchange: impl Fn(Duration) -> F,
-    ) -> Result<Response<T>, ClientError> {
-        let Some(guard) = &self.guard else { return self.once(exchange).await };
-        guard.deposit();
+    ) -> Result<Response<T>, ClientError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<Response<T>, ClientError>> + Send + 'static,
+    {
         let mut attempt = 1;
         loop {
-            let result = self.once(&exchange).await;
+            let result = self.once(attempt == 1, &exchange).await;
+            let Some(guard) = &self.guard else { return result };
             if attempt == ATTEMPTS || !is_worth_a_retry(&result) {
                 return result;
             }
@@ -172,19 +188,45 @@ impl Client {
         }
     }
 
-    /// One attempt, within the time that is left, behind the breaker.
-    async fn once<T, F: Future<Output = Result<Response<T>, ClientError>>>(
+    /// One attempt, within the time that is left, behind the breaker. `earns`: does it earn budget for retries?
+    async fn once<T, F>(
         &self,
+        earns: bool,
         exchange: impl FnOnce(Duration) -> F,
-    ) -> Result<Response<T>, ClientError> {
-        let (deadline, within) = deadline::of_call(self.response);
-        let permit = self.guard.as_ref().map(|guard| guard.admit()).transpose()?;
-        let exchange = pin!(exchange(within));
-        let result = timeout_at(deadline, exchange).await;
-        let result = result.unwrap_or(Err(ClientError::Timeout(within)));
-        if let (Some(guard), Some(permit)) = (&self.guard, permit) {
-            guard.record(permit, result.as_ref().map(Response::status));
+    ) -> Result<Response<T>, ClientError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<Response<T>, ClientError>> + Send + 'static,
+    {
+        let time = CallTime::of(self.response);
+        // The header cannot tell less than a millisecond, and sent in vain it would cost a connection.
+        let is_over = time.is_cut && time.within < Duration::from_millis(1);
+        let Some(guard) = &self.guard else {
+            if is_over {
+                return Err(ClientError::Deadline);
+            }
+            return in_time(time, pin!(exchange(time.within))).await;
+        };
+        if is_over {
+            return Err(guard.too_late());
         }
+        let permit = guard.admit()?;
+        if permit.is_trial {
+            // It has its full time, whoever waits for it and for how long: callers who wait for less, or go away, would
+            // keep the breaker open.
+            let full = CallTime::full(self.response);
+            let (exchange, guard) = (exchange(full.within), Arc::clone(guard));
+            let trial = tokio::spawn(async move {
+                let mut result = in_time(full, pin!(exchange)).await;
+                guard.record(permit, full, earns, &mut result);
+                result
+            });
+            let joined =
+                async { trial.await.unwrap_or_else(|end| Err(ClientError::Broken(end.into()))) };
+            return in_time(time, pin!(joined)).await;
+        }
+        let mut result = in_time(time, pin!(exchange(time.within))).await;
+        guard.record(permit, time, earns, &mut result);
         result
     }
 
@@ -193,7 +235,7 @@ impl Client {
         &self,
         mut request: Request<Body>,
         within: Duration,
-    ) -> impl Future<Output = Result<Response<Body>, ClientError>> {
+    ) -> impl Future<Output = Result<Response<Body>, ClientError>> + Send + use<> {
         let host = self.pool.host(request.uri());
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
@@ -204,8 +246,18 @@ impl Client {
         if let Some(token) = &self.token {
             headers.insert(AUTHORIZATION, HeaderValue::clone(&token.get()));
         }
-        self.pool.send(request, host)
+        Arc::clone(&self.pool).send(request, host)
     }
+}
+
+/// An exchange's result, if it comes in time.
+async fn in_time<T>(
+    time: CallTime,
+    exchange: Pin<&mut impl Future<Output = Result<T, ClientError>>>,
+) -> Result<T, ClientError> {
+    let late =
+        || if time.is_cut { ClientError::Deadline } else { ClientError::Timeout(time.within) };
+    timeout_at(time.end, exchange).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Nothing came back, or a proxy on the way says so. A 503 asks for time, and an answer is an answer.

@@ -20,20 +20,25 @@ pub(crate) struct Deadline {
     pub(crate) at: Instant,
     /// So long it is from its begin.
     pub(crate) within: Duration,
+    /// Did the caller shorten it? What does not end in time then is of the caller's making.
+    pub(crate) is_callers: bool,
 }
 
 impl Deadline {
+    /// Of a request that began with these headers: what the caller still waits, but at most `limit`. A header that is
+    /// no number says nothing.
+    pub(crate) fn of(headers: &HeaderMap, begin: Instant, limit: Duration) -> Self {
+        let told = headers.get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let told = told.map(|millis: u32| Duration::from_millis(millis.into()));
+        let is_callers = told.is_some_and(|told| told < limit);
+        let within = told.map_or(limit, |told| told.min(limit));
+        Self { at: begin + within, within, is_callers }
+    }
+
     /// Is the time over?
     pub(crate) fn is_over(self) -> bool {
         self.at <= Instant::now()
     }
-}
-
-/// How long a request with these headers may take: what the caller still waits, but at most `limit`. A header that is
-/// no number says nothing.
-pub fn within(headers: &HeaderMap, limit: Duration) -> Duration {
-    let told = headers.get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-    told.map_or(limit, |millis: u32| limit.min(Duration::from_millis(millis.into())))
 }
 
 /// How long the caller of the request at work still waits; none outside of a request.
@@ -41,13 +46,39 @@ pub fn remaining() -> Option<Duration> {
     scope::deadline().map(|deadline| deadline.at.saturating_duration_since(Instant::now()))
 }
 
-/// Until when a call to another service may last, which gets `limit` at most, and how long that is.
-pub(crate) fn of_call(limit: Duration) -> (Instant, Duration) {
-    let now = Instant::now();
-    let limit = now + limit;
-    let end = scope::deadline().map_or(limit, |deadline| deadline.at.min(limit));
-    (end, end.saturating_duration_since(now))
+/// The time that a call to another service has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallTime {
+    /// Then it is over.
+    pub(crate) end: Instant,
+    /// So long it is from now.
+    pub(crate) within: Duration,
+    /// Did the caller's deadline cut it short?
+    pub(crate) is_cut: bool,
 }
+
+impl CallTime {
+    /// All of `limit`.
+    pub(crate) fn full(limit: Duration) -> Self {
+        Self { end: Instant::now() + limit, within: limit, is_cut: false }
+    }
+
+    /// At most `limit`, and within the deadline of the request in flight.
+    pub(crate) fn of(limit: Duration) -> Self {
+        let full = Self::full(limit);
+        match scope::deadline() {
+            Some(Deadline { at, is_callers, .. }) if at < full.end => {
+                let within = at.saturating_duration_since(Instant::now());
+                Self { end: at, within, is_cut: is_callers }
+            }
+            _ => full,
+        }
+    }
+}
+
+/// Marks an upstream's 504 that says that the caller's deadline was over, among a response's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exceeded;
 
 /// Tells the next service how long this one still waits.
 pub(crate) fn inject(headers: &mut HeaderMap, within: Duration) {
@@ -67,13 +98,13 @@ mod tests {
         let limit = Duration::from_secs(10);
         let with = |value: &'static str| {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]);
-            within(&headers, limit)
+            let Deadline { within, is_callers, .. } = Deadline::of(&headers, Instant::now(), limit);
+            (within, is_callers)
         };
-        assert_eq!(within(&HeaderMap::new(), limit), limit);
-        assert_eq!(with("250"), Duration::from_millis(250));
-        assert_eq!(with("0"), Duration::ZERO);
-        for nothing_said in ["60000", "-1", "1.5", "soon", "99999999999999999999"] {
-            assert_eq!(with(nothing_said), limit, "{nothing_said}");
+        assert_eq!(with("250"), (Duration::from_millis(250), true));
+        assert_eq!(with("0"), (Duration::ZERO, true));
+        for nothing_said in ["", "10000", "60000", "-1", "1.5", "soon", "99999999999999999999"] {
+            assert_eq!(with(nothing_said), (limit, false), "{nothing_said}");
         }
     }
 
@@ -81,7 +112,8 @@ mod tests {
         #[test]
         fn whatever_is_told_the_limit_holds(value in "[\\x20-\\x7e]{0,30}") {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_str(&value).unwrap())]);
-            proptest::prop_assert!(within(&headers, Duration::from_secs(10)) <= Duration::from_secs(10));
+            let limit = Duration::from_secs(10);
+            proptest::prop_assert!(Deadline::of(&headers, Instant::now(), limit).within <= limit);
         }
     }
 
@@ -89,12 +121,15 @@ mod tests {
     async fn the_time_that_remains_is_told_to_the_next() {
         assert_eq!(remaining(), None);
         let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, Span::none);
-        let within = Duration::from_secs(2);
-        let deadline = Some(Deadline { at: Instant::now() + within, within });
+        let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static("2000"))]);
+        let deadline = Some(Deadline::of(&headers, Instant::now(), Duration::from_secs(10)));
         Scope { deadline, trace, peer: None }
             .run(async {
                 tokio::time::advance(Duration::from_millis(500)).await;
                 assert_eq!(remaining(), Some(Duration::from_millis(1500)));
+                let [full, cut] = [1, 3].map(|seconds| CallTime::of(Duration::from_secs(seconds)));
+                assert_eq!((full.within, full.is_cut), (Duration::from_secs(1), false));
+                assert_eq!((cut.within, cut.is_cut), (Duration::from_millis(1500), true));
                 tokio::time::advance(Duration::from_secs(5)).await;
                 assert_eq!(remaining(), Some(Duration::ZERO));
             })

@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{Response, body, body::BoxError};
 
+/// The type of [`Problem::deadline_exceeded`].
+const DEADLINE_EXCEEDED: &str = "deadline-exceeded";
+
 /// An error to be answered. The status is 4xx or 5xx.
 #[derive(Debug)]
 pub struct Problem(Box<Parts>); // boxed: every Result of a handler carries its size
@@ -146,7 +149,12 @@ impl Problem {
 
     /// 504: the one who asked waits no longer.
     pub fn deadline_exceeded() -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "The caller's time was over")
+        Self::new(StatusCode::GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "The caller's time was over")
+    }
+
+    /// Is it the caller's own deadline that passed?
+    pub(crate) fn is_deadline_exceeded(&self) -> bool {
+        self.0.slug == DEADLINE_EXCEEDED
     }
 
     /// 500 with a fixed text; the cause goes to the log.

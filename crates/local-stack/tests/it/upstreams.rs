@@ -41,7 +41,7 @@ async fn the_callers_deadline_is_carried_to_the_last_service() {
     let reply =
         api.send(Method::POST, "/api/v1/orders", &deadline, order("NUT-M8", 1)).await.unwrap();
     assert_eq!(reply.status, 504, "{}", reply.text());
-    let series = "upstream_requests_total{outcome=\"timeout\",upstream=\"inventory\"}";
+    let series = "upstream_requests_total{outcome=\"deadline\",upstream=\"inventory\"}";
     until("orders has given up", || async { metric(&stack, Service::Orders, series).await > 0.5 })
         .await;
     // Without the deadline it would wait its own three seconds.
@@ -114,6 +114,57 @@ async fn the_breaker_opens_after_failures_and_closes_when_the_service_is_back() 
     until("the breaker has closed", || async { get(&stack, "/api/v1/items").await.status == 200 })
         .await;
     assert!(state_of().await < 0.5);
+    stack.stop().await.unwrap();
+}
+
+/// Sends a GET to this path of the gateway whose caller waits for so many milliseconds.
+async fn get_within(stack: &Stack, path: &str, millis: u32) -> http::Reply {
+    let (url, millis) = (format!("{}{path}", stack.url(GATEWAY)), millis.to_string());
+    http::send(Method::GET, &url, &[("x-request-timeout-ms", &millis)], "").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_own_deadline_affects_nobody_else() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 60})).await;
+    for millis in [0, 1, 2, 5, 20].repeat(4) {
+        let late = get_within(&stack, "/api/v1/items", millis).await;
+        assert_eq!(late.status, 504, "{}", late.text());
+        assert_eq!(late.json()["type"], "/problems/deadline-exceeded", "{millis} ms");
+    }
+    assert_eq!(get(&stack, "/api/v1/items").await.status, 200, "the breaker is open");
+    let state_of = metric(&stack, GATEWAY, "upstream_breaker_state{upstream=\"inventory\"}").await;
+    assert!(state_of < 0.5, "breaker state {state_of}");
+    assert!(sent(&stack, "timeout").await + sent(&stack, "failure").await < 0.5);
+    assert!(sent(&stack, "deadline").await > 0.5);
+    // Nor do they burn the error budget, which counts 5xx.
+    let series =
+        "http_request_duration_seconds_count{method=\"GET\",route=\"/api/v1/items\",status=\"";
+    assert!(metric(&stack, GATEWAY, &format!("{series}5")).await < 0.5);
+    assert!(metric(&stack, GATEWAY, &format!("{series}499")).await > 19.5);
+    assert!(
+        metric(&stack, INVENTORY, "http_request_duration_seconds_count{status=\"5").await < 0.5
+    );
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_of_the_breaker_has_its_full_time_whatever_its_callers_deadline() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "error_ratio": 1.0})).await;
+    until("the breaker is open", || async { get(&stack, "/api/v1/items").await.status == 503 })
+        .await;
+    // Whoever asks from now on waits for less time than an answer takes.
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 200})).await;
+    until("the breaker has closed", || async {
+        let late = get_within(&stack, "/api/v1/items", 20).await.status.as_u16();
+        assert!(matches!(late, 503 | 504), "{late}");
+        metric(&stack, GATEWAY, "upstream_breaker_state{upstream=\"inventory\"}").await < 0.5
+    })
+    .await;
+    assert_eq!(get(&stack, "/api/v1/items").await.status, 200);
     stack.stop().await.unwrap();
 }
 

@@ -24,47 +24,67 @@ pub(super) struct Breaker {
     opened: IntCounter,
 }
 
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    /// Counts the changes of phase: a request that was admitted in an earlier one changes nothing any more.
+    generation: u64,
+}
+
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum Phase {
     Closed { failures: u32 },
     Open { until: Instant, pause: Duration },
     HalfOpen { pause: Duration },
 }
 
-/// The right to send one request. Dropped without a record, as when a caller goes away, it says nothing.
+/// The right to send one request. Dropped without a record, as when a caller goes away, it is evidence of nothing.
 #[derive(Debug)]
 pub(super) struct Permit {
     breaker: Arc<Breaker>,
+    generation: u64,
+    /// Does this request decide whether the breaker closes?
+    pub(super) is_trial: bool,
     is_recorded: bool,
 }
 
 impl Breaker {
     /// Closed, shown by these metrics.
     pub(super) fn new(shown: IntGauge, opened: IntCounter) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::Closed { failures: 0 }), shown, opened })
+        let state = State { phase: Phase::Closed { failures: 0 }, generation: 0 };
+        Arc::new(Self { state: Mutex::new(state), shown, opened })
     }
 
     /// The right to send, or how long it stays refused.
     pub(super) fn admit(self: &Arc<Self>) -> Result<Permit, Duration> {
         let mut state = self.lock();
-        match *state {
-            State::Closed { .. } => {}
-            State::Open { until, pause } => {
+        let is_trial = match state.phase {
+            Phase::Closed { .. } => false,
+            Phase::Open { until, pause } => {
                 let left = until.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
                     return Err(left);
                 }
-                *state = State::HalfOpen { pause };
-                self.shown.set(1);
+                self.enter(&mut state, Phase::HalfOpen { pause });
+                true
             }
-            State::HalfOpen { pause } => return Err(pause),
-        }
-        Ok(Permit { breaker: Arc::clone(self), is_recorded: false })
+            Phase::HalfOpen { pause } => return Err(pause),
+        };
+        let generation = state.generation;
+        Ok(Permit { breaker: Arc::clone(self), generation, is_trial, is_recorded: false })
+    }
+
+    fn enter(&self, state: &mut State, phase: Phase) {
+        *state = State { phase, generation: state.generation + 1 };
+        self.shown.set(match phase {
+            Phase::Closed { .. } => 0,
+            Phase::HalfOpen { .. } => 1,
+            Phase::Open { .. } => 2,
+        });
     }
 
     fn open(&self, state: &mut State, pause: Duration) {
-        *state = State::Open { until: Instant::now() + pause, pause };
-        self.shown.set(2);
+        self.enter(state, Phase::Open { until: Instant::now() + pause, pause });
         self.opened.inc();
     }
 
@@ -74,25 +94,27 @@ impl Breaker {
 }
 
 impl Permit {
-    /// Says how it went. A request that was sent before the breaker opened changes nothing afterwards.
+    /// Records how the request went.
     pub(super) fn record(mut self, success: bool) {
         self.is_recorded = true;
         let breaker = Arc::clone(&self.breaker);
         let mut state = breaker.lock();
-        match (*state, success) {
-            (State::Closed { .. }, true) => *state = State::Closed { failures: 0 },
-            (State::Closed { failures }, false) if failures + 1 < FAILURES => {
-                *state = State::Closed { failures: failures + 1 };
+        if state.generation != self.generation {
+            return;
+        }
+        match (state.phase, success) {
+            (Phase::Closed { .. }, true) => state.phase = Phase::Closed { failures: 0 },
+            (Phase::Closed { failures }, false) if failures + 1 < FAILURES => {
+                state.phase = Phase::Closed { failures: failures + 1 };
             }
-            (State::Closed { .. }, false) => breaker.open(&mut state, FIRST_PAUSE),
-            (State::HalfOpen { .. }, true) => {
-                *state = State::Closed { failures: 0 };
-                breaker.shown.set(0);
+            (Phase::Closed { .. }, false) => breaker.open(&mut state, FIRST_PAUSE),
+            (Phase::HalfOpen { .. }, true) => {
+                breaker.enter(&mut state, Phase::Closed { failures: 0 });
             }
-            (State::HalfOpen { pause }, false) => {
+            (Phase::HalfOpen { pause }, false) => {
                 breaker.open(&mut state, LONGEST_PAUSE.min(pause * 2));
             }
-            (State::Open { .. }, _) => {}
+            (Phase::Open { .. }, _) => {} // nothing is admitted while it is open
         }
     }
 }
@@ -103,9 +125,11 @@ impl Drop for Permit {
             return;
         }
         let mut state = self.breaker.lock();
-        if let State::HalfOpen { pause } = *state {
-            // The trial told nothing: the next request is the trial.
-            *state = State::Open { until: Instant::now(), pause };
+        if let (Phase::HalfOpen { pause }, true) =
+            (state.phase, state.generation == self.generation)
+        {
+            // The trial ended without evidence: the next request is the trial.
+            self.breaker.enter(&mut state, Phase::Open { until: Instant::now(), pause });
         }
     }
 }
@@ -173,5 +197,23 @@ mod tests {
         advance(FIRST_PAUSE).await;
         drop(breaker.admit().unwrap());
         assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_from_before_the_opening_changes_nothing_after_it() {
+        let breaker = breaker();
+        let [success, failure, gone] = [(); 3].map(|()| breaker.admit().unwrap());
+        fail(&breaker, FAILURES);
+        advance(FIRST_PAUSE).await;
+        let trial = breaker.admit().unwrap();
+        success.record(true);
+        assert!(breaker.admit().is_err(), "closed by a request from before the opening");
+        failure.record(false);
+        drop(gone);
+        assert!(breaker.admit().is_err(), "the trial is still in flight");
+        assert_eq!(breaker.shown.get(), 1);
+        trial.record(true);
+        assert!(breaker.admit().is_ok());
+        assert_eq!(breaker.opened.get(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tower::retry::budget::{Budget, TpsBudget};
 
@@ -10,7 +10,10 @@ use super::{
     ClientError,
     breaker::{Breaker, Permit},
 };
-use crate::metrics::register;
+use crate::{
+    deadline::{self, CallTime},
+    metrics::register,
+};
 
 /// How far back the budget looks.
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
@@ -23,7 +26,7 @@ const BUDGET_SHARE: f32 = 0.1;
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamMetrics {
     /// `upstream_requests_total{upstream,outcome}`: answer, failure (5xx but 503), connect, broken,
-    /// timeout, body (the request's own broke off), open.
+    /// timeout, deadline (the caller's passed first), body (the request's own broke off), open.
     requests: IntCounterVec,
     /// `upstream_retries_total{upstream,outcome}`: sent, or refused by the budget.
     retries: IntCounterVec,
@@ -68,7 +71,7 @@ pub(super) struct Guard {
     breaker: Arc<Breaker>,
     budget: TpsBudget,
     /// By their outcomes.
-    requests: [(&'static str, IntCounter); 7],
+    requests: [(&'static str, IntCounter); 8],
     retried: IntCounter,
     refused: IntCounter,
 }
@@ -81,8 +84,9 @@ impl Guard {
             metrics.opened.with_label_values(labels),
         );
         // All of them at once, so that a rate sees the first one too.
-        let requests = ["answer", "failure", "connect", "broken", "timeout", "body", "open"]
-            .map(|outcome| (outcome, metrics.requests.with_label_values(&[name, outcome])));
+        let requests =
+            ["answer", "failure", "connect", "broken", "timeout", "deadline", "body", "open"]
+                .map(|outcome| (outcome, metrics.requests.with_label_values(&[name, outcome])));
         Self {
             breaker,
             budget: TpsBudget::new(BUDGET_WINDOW, BUDGET_MIN_PER_SECOND, BUDGET_SHARE),
@@ -100,26 +104,40 @@ impl Guard {
         })
     }
 
-    /// Counts what came of a request, and tells the breaker. A 503 is no failure: a service that sheds load says so at
-    /// once, and opening the breaker would take away what it does carry.
-    pub(super) fn record(&self, permit: Permit, result: Result<StatusCode, &ClientError>) {
+    /// A request that is not sent, since its caller's deadline has passed.
+    pub(super) fn too_late(&self) -> ClientError {
+        self.count("deadline");
+        ClientError::Deadline
+    }
+
+    /// Counts a request by its outcome, informs the breaker, and adds to the budget for retries if it `earns`. What its
+    /// caller caused is evidence of nothing. A 503 is no failure: a service that sheds load says so at once, and opening
+    /// the breaker would take away what it does carry.
+    pub(super) fn record<T>(
+        &self,
+        permit: Permit,
+        time: CallTime,
+        earns: bool,
+        result: &mut Result<Response<T>, ClientError>,
+    ) {
         let outcome = match result {
-            Ok(status) if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE => {
-                "failure"
+            // The upstream was told the caller's deadline too, and gave up for it.
+            Ok(response) if time.is_cut && response.status() == StatusCode::GATEWAY_TIMEOUT => {
+                response.extensions_mut().insert(deadline::Exceeded);
+                "deadline"
             }
+            Ok(response) if is_failure(response.status()) => "failure",
             Ok(_) => "answer",
             Err(error) => error.outcome(),
         };
-        match outcome {
-            "body" => drop(permit),
-            outcome => permit.record(outcome == "answer"),
-        }
         self.count(outcome);
-    }
-
-    /// A request of its own, which earns budget.
-    pub(super) fn deposit(&self) {
-        self.budget.deposit();
+        if matches!(outcome, "body" | "deadline") {
+            return;
+        }
+        permit.record(outcome == "answer");
+        if earns {
+            self.budget.deposit();
+        }
     }
 
     /// May one more retry be sent?
@@ -133,4 +151,8 @@ impl Guard {
         let of_outcome = self.requests.iter().find(|(name, _)| *name == outcome);
         of_outcome.expect("every outcome is listed").1.inc();
     }
+}
+
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE
 }

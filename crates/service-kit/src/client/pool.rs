@@ -89,7 +89,7 @@ impl Pool {
 
     /// Sends a request and gives the answer as it comes.
     pub(super) async fn send(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         mut request: Request<Body>,
         host: Arc<Host>,
     ) -> Result<Response<Body>, ClientError> {

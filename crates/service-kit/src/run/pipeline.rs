@@ -29,6 +29,9 @@ use crate::{
 /// Why [`scope::with`] finds one.
 const SCOPE: &str = "a request's work runs in its scope";
 
+/// The status in metrics and log of a request whose caller did not wait for the answer, as nginx has it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// Everything that a request passes.
 pub(super) struct Pipeline<A> {
     app: Arc<A>,
@@ -85,11 +88,16 @@ impl<A: App> Pipeline<A> {
             )
         };
         let (trace, span) = Trace::of(request.headers(), self.kit.config.trace_ratio, span);
-        let within = deadline::within(request.headers(), self.kit.config.request_timeout);
-        let deadline = Some(Deadline { at: begin + within, within });
+        let limit = self.kit.config.request_timeout;
+        let deadline = Some(Deadline::of(request.headers(), begin, limit));
         let scope = Scope { deadline, trace: trace.clone(), peer: Some(peer.header) };
         let work = pin!(self.admitted(routed, template, request));
         let result = scope.run(work.instrument(span.clone())).await?;
+        // A caller whose deadline passed had stopped waiting, as a client that went away: no error of this service.
+        let is_given_up = match &result {
+            Ok(response) => response.extensions().get::<deadline::Exceeded>().is_some(),
+            Err(problem) => problem.is_deadline_exceeded(),
+        };
         let response = result.unwrap_or_else(|problem| {
             let trace_id = trace.id_text();
             if let Some(cause) = problem.cause() {
@@ -104,6 +112,7 @@ impl<A: App> Pipeline<A> {
         });
         let status = response.status().as_u16();
         span.record("http.response.status_code", status);
+        let status = if is_given_up { CLIENT_CLOSED_REQUEST } else { status };
         let kind = Kind { method, route: template, status };
         self.requests.answered(kind, begin.elapsed(), &trace);
         Ok(response)
@@ -150,8 +159,8 @@ impl<A: App> Pipeline<A> {
     }
 
     /// The caller's time is over, or else ours.
-    fn too_late(&self, Deadline { within, .. }: Deadline) -> Problem {
-        if within < self.kit.config.request_timeout {
+    fn too_late(&self, Deadline { within, is_callers, .. }: Deadline) -> Problem {
+        if is_callers {
             Problem::deadline_exceeded()
         } else {
             Problem::unavailable(format!("the request was not done within {within:?}"))
