@@ -5,18 +5,19 @@ pub mod forms;
 mod parts;
 mod tables;
 
-use std::{fmt::Write, sync::Arc};
+use std::fmt::Write;
 
+use bytes::Bytes;
 use hyper::{
     StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY, VARY,
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, VARY,
         WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use serde_json::Value;
 use service_kit::{
-    Response,
+    Body, Response,
     body::{self, TEXT},
 };
 
@@ -50,23 +51,72 @@ pub struct View {
     pub measured: Option<Measured>,
     /// Is there a Prometheus to ask?
     pub has_prometheus: bool,
-    /// What became of a form that was just sent.
-    pub outcome: Option<Outcome>,
-    /// The key of who has signed in.
-    pub session: Option<Arc<Key>>,
     /// Seconds since the Unix epoch.
     pub now: u64,
 }
 
-impl View {
-    /// The page for a browser.
-    pub fn html(&self) -> Response {
-        html(StatusCode::OK, self.page())
+/// A view as it is sent: rendered once, and shared by all whom it is sent to.
+#[derive(Debug)]
+pub struct Dashboard {
+    /// The page up to what depends on who looks.
+    top: Bytes,
+    /// The form that places an order, without its key.
+    items: String,
+    /// The latest orders, for who may only read, and for who may write.
+    orders: [Bytes; 2],
+    /// The rest of the page.
+    rest: Bytes,
+    /// All of it for a terminal.
+    text: Bytes,
+}
+
+impl Dashboard {
+    /// The page for a browser of who has signed in with this key, with what became of a form that was just sent.
+    pub fn html(&self, session: Option<&Key>, outcome: Option<Outcome>) -> Response {
+        let may_write = session.is_some_and(|key| key.may(May::Write));
+        let form = if may_write { tables::place(&self.items) } else { String::new() };
+        let own = told(outcome) + &forms::session(session.map(Key::name)) + &form;
+        let orders = &self.orders[usize::from(may_write)];
+        let pieces = [self.top.clone(), own.into(), orders.clone(), self.rest.clone()];
+        html(StatusCode::OK, Body::pieces(pieces))
     }
 
     /// The same for a terminal.
     pub fn text(&self) -> Response {
-        page(body::text(StatusCode::OK, TEXT, self.lines()))
+        page(body::text(StatusCode::OK, TEXT, self.text.clone()))
+    }
+}
+
+impl View {
+    /// Renders it: sections with an id and `data-live` are renewed by live.js; the form is not, somebody may be filling it
+    /// in.
+    pub fn render(&self) -> Dashboard {
+        let cards: String = self
+            .parts
+            .iter()
+            .map(|part| parts::part(part, self.measured.as_ref(), self.now))
+            .collect();
+        let top = format!(
+            "{HEAD}<noscript><meta http-equiv=\"refresh\" content=\"{REFRESH};url=/\"></noscript>\
+             <script src=\"/assets/live.js\" defer></script></head>\
+             <body><header><h1>Gateway Dashboard</h1><p>Stockyard. As JSON: <a href=\"/api/v1/topology\">topology</a>, \
+             <a href=\"/api/v1/orders\">orders</a>, <a href=\"/api/v1/items\">items</a>, \
+             <a href=\"/openapi.json\">OpenAPI</a>.</p><ul id=\"states\" data-live>{states}</ul></header><main>\n\
+             <section id=\"orders\"><h2>Orders</h2>",
+            states = self.parts.iter().map(parts::summary).collect::<String>(),
+        );
+        let orders = [false, true].map(|may_write| {
+            let orders = tables::orders(self.orders.as_ref(), may_write);
+            format!("<div id=\"latest\" data-live>{orders}</div></section>\n").into()
+        });
+        let rest = format!(
+            "<section id=\"stock\" data-live><h2>Stock</h2>{items}</section>\n\
+             <div id=\"parts\" class=\"parts\" data-live>{missing}{cards}</div></main></body></html>\n",
+            items = tables::items(self.items.as_ref()),
+            missing = self.missing(),
+        );
+        let items = tables::options(self.items.as_ref());
+        Dashboard { top: top.into(), items, orders, rest: rest.into(), text: self.lines().into() }
     }
 
     fn lines(&self) -> String {
@@ -99,33 +149,6 @@ impl View {
         text
     }
 
-    /// Sections with an id and `data-live` are renewed by live.js; the form is not, somebody may be filling it in.
-    fn page(&self) -> String {
-        let may_write = self.session.as_ref().is_some_and(|key| key.may(May::Write));
-        let cards: String = self
-            .parts
-            .iter()
-            .map(|part| parts::part(part, self.measured.as_ref(), self.now))
-            .collect();
-        format!(
-            "{HEAD}<noscript><meta http-equiv=\"refresh\" content=\"{REFRESH};url=/\"></noscript>\
-             <script src=\"/assets/live.js\" defer></script></head>\
-             <body><header><h1>Gateway Dashboard</h1><p>Stockyard. As JSON: <a href=\"/api/v1/topology\">topology</a>, \
-             <a href=\"/api/v1/orders\">orders</a>, <a href=\"/api/v1/items\">items</a>, \
-             <a href=\"/openapi.json\">OpenAPI</a>.</p><ul id=\"states\" data-live>{states}</ul></header><main>\n\
-             <section id=\"orders\"><h2>Orders</h2>{outcome}{session}{form}<div id=\"latest\" data-live>{orders}</div></section>\n\
-             <section id=\"stock\" data-live><h2>Stock</h2>{items}</section>\n\
-             <div id=\"parts\" class=\"parts\" data-live>{missing}{cards}</div></main></body></html>\n",
-            states = self.parts.iter().map(parts::summary).collect::<String>(),
-            outcome = told(self.outcome),
-            session = forms::session(self.session.as_ref().map(|key| key.name())),
-            form = if may_write { tables::place(self.items.as_ref()) } else { String::new() },
-            orders = tables::orders(self.orders.as_ref(), may_write),
-            items = tables::items(self.items.as_ref()),
-            missing = self.missing(),
-        )
-    }
-
     /// What cannot be shown, and why.
     fn missing(&self) -> &'static str {
         match (&self.measured, self.has_prometheus) {
@@ -147,7 +170,7 @@ pub fn sign_in(outcome: Option<Outcome>) -> Response {
         told(outcome),
         forms::session(None),
     );
-    let mut response = html(StatusCode::UNAUTHORIZED, page);
+    let mut response = html(StatusCode::UNAUTHORIZED, body::full(page));
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
@@ -160,10 +183,12 @@ fn told(outcome: Option<Outcome>) -> String {
 }
 
 /// A page of ours, with what it may load and tell.
-fn html(status: StatusCode, text: String) -> Response {
-    let mut response =
-        page(body::text(status, HeaderValue::from_static("text/html; charset=utf-8"), text));
+fn html(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let mut response = page(response);
     let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     // Forms tell where they come from by it; other sites learn nothing.
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
@@ -181,6 +206,8 @@ fn page(mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
     use serde_json::json;
 
     use super::*;
@@ -206,15 +233,20 @@ mod tests {
             items: Some(items),
             measured: None,
             has_prometheus: false,
-            outcome: None,
-            session: None,
             now: 1_000_000,
         }
     }
 
+    /// The page of who has signed in with this key.
+    fn page(view: &View, session: Option<&Key>) -> String {
+        let body = view.render().html(session, None).into_body();
+        let bytes = body.collect().now_or_never().unwrap().unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
     #[test]
     fn whatever_a_service_says_is_escaped() {
-        let page = view(HOSTILE).page();
+        let page = page(&view(HOSTILE), None);
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"), "{page}");
         assert!(!page.contains("<script>") && !page.contains(HOSTILE), "{page}");
     }
@@ -223,7 +255,7 @@ mod tests {
     fn a_part_that_is_away_is_told_and_the_rest_is_shown() {
         let mut view = view("EUR");
         view.orders = None;
-        for text in [view.page(), view.lines()] {
+        for text in [page(&view, None), view.lines()] {
             assert!(text.contains("orders does not answer"), "{text}");
             assert!(text.contains("EUR"), "{text}");
         }
@@ -231,25 +263,28 @@ mod tests {
 
     #[test]
     fn who_has_not_signed_in_is_shown_no_form_that_would_be_refused() {
-        let mut view = view("confirmed");
-        let page = view.page();
-        assert!(page.contains("action=\"/session\""), "{page}");
-        assert!(!page.contains("action=\"/demo/") && !page.contains("/session/end"), "{page}");
+        let view = view("confirmed");
+        let shown = page(&view, None);
+        assert!(shown.contains("action=\"/session\""), "{shown}");
+        assert!(!shown.contains("action=\"/demo/") && !shown.contains("/session/end"), "{shown}");
         let keys = json!([{"name": "me", "sha256": "1".repeat(64), "may": "write", "requests_per_second": 1}]);
-        view.session = crate::keys::Keys::parse(&keys.to_string()).unwrap().named("me");
-        let page = view.page();
-        assert!(page.contains("action=\"/demo/orders\"") && page.contains("/cancel\""), "{page}");
-        assert!(page.contains("action=\"/session/end\""), "{page}");
+        let key = crate::keys::Keys::parse(&keys.to_string()).unwrap().named("me");
+        let shown = page(&view, key.as_deref());
+        assert!(
+            shown.contains("action=\"/demo/orders\"") && shown.contains("/cancel\""),
+            "{shown}"
+        );
+        assert!(shown.contains("action=\"/session/end\""), "{shown}");
     }
 
     #[test]
     fn nothing_is_loaded_from_elsewhere_and_no_script_stands_in_the_page() {
         let view = view("EUR");
-        let page = view.page();
+        let page = page(&view, None);
         assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
         assert!(!page.contains("style=") && !page.contains("<style"), "{page}");
         assert_eq!(page.matches("<script").count(), page.matches("<script src=\"/assets/").count());
-        let policy = view.html().headers()[CONTENT_SECURITY_POLICY].clone();
+        let policy = view.render().html(None, None).headers()[CONTENT_SECURITY_POLICY].clone();
         assert!(policy.to_str().unwrap().starts_with("default-src 'none'"));
     }
 }

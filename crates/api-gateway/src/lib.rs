@@ -9,6 +9,8 @@ pub mod keys;
 pub mod measured;
 pub mod routes;
 pub mod session;
+pub mod snapshot;
+pub mod system;
 pub mod topology;
 pub mod upstream;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::join_all;
-use http_body_util::Full;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use hyper::{Request, Uri};
 use serde_json::Value;
 use service_kit::client::Client;
@@ -12,6 +12,9 @@ use service_kit::client::Client;
 pub const WINDOW_SECONDS: u64 = 15 * 60;
 /// Between two points, in seconds.
 pub const STEP_SECONDS: u64 = 15;
+
+/// How many questions at a time.
+const AT_ONCE: usize = 2;
 
 /// Each kind of series by service (the scrape job's name).
 const RANGES: [(Kind, &str); 7] = [
@@ -95,17 +98,16 @@ impl Measured {
         });
         let figures = FIGURES
             .map(|(kind, query)| (kind, format!("{base}api/v1/query?query={}", escaped(query))));
-        // Boxed: each would carry the room for an exchange.
         let asked = ranges
             .into_iter()
             .chain(figures)
-            .map(|(kind, url)| Box::pin(async move { Some((kind, ask(client, &url).await?)) }));
-        let answers: Option<Vec<_>> = join_all(asked).await.into_iter().collect();
-        let mut measured = Self::default();
-        for (kind, answer) in answers? {
+            .map(|(kind, url)| async move { ask(client, &url).await.map(|answer| (kind, answer)) });
+        let answers = stream::iter(asked).buffered(AT_ONCE).map(|answer| answer.ok_or(()));
+        let add = |mut measured: Self, (kind, answer): (Kind, Value)| async move {
             measured.add(kind, &answer);
-        }
-        Some(measured)
+            Ok(measured)
+        };
+        answers.try_fold(Self::default(), add).await.ok()
     }
 
     /// The points of a kind for a service, oldest first.
@@ -135,7 +137,7 @@ fn point(value: &Value) -> Option<Point> {
 }
 
 async fn ask(client: &Client, url: &str) -> Option<Value> {
-    let request = Request::get(url).body(Full::default()).ok()?;
+    let request = Request::get(url).body(Bytes::new()).ok()?;
     let response = client.send(request).await.ok()?;
     response.status().is_success().then(|| serde_json::from_slice(response.body()).ok())?
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::{join3, join4};
 use hyper::{
     Method, StatusCode,
     header::{ACCEPT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
@@ -13,8 +12,8 @@ use service_kit::{
     App, BoxError, Kit, Problem, Request, Response,
     body::{self, JSON},
     client::Client,
-    epoch,
     input::{Segments, segments},
+    telemetry,
     watched::Watched,
     workload,
 };
@@ -24,12 +23,13 @@ use crate::{
     access::{self, Access},
     config::Config,
     dashboard::{
-        self, View,
+        self,
         forms::{self, Outcome, Placement},
     },
     keys::May,
-    measured::Measured,
-    topology::{self, Part},
+    snapshot::Snapshot,
+    system::{Look, System},
+    topology,
     upstream::Upstream,
 };
 
@@ -49,9 +49,8 @@ pub struct Gateway {
     orders: Upstream,
     inventory: Upstream,
     access: Access,
-    config: Config,
-    /// Asks what the dashboard and the topology show; a part that hangs may not hold them up.
-    probes: Client,
+    /// What the dashboard and the topology show.
+    look: Snapshot<Look>,
     kit: Kit,
 }
 
@@ -97,36 +96,15 @@ impl Gateway {
         };
         let orders = workload::token("ORDERS_TOKEN_FILE", &config.orders_token, kit)?;
         let inventory = workload::token("INVENTORY_TOKEN_FILE", &config.inventory_token, kit)?;
-        Ok(Self {
-            orders: upstream("orders", &config.orders, orders),
-            inventory: upstream("inventory", &config.inventory, inventory),
-            access: Access::start(&config, kit)?,
-            config,
-            probes: Client::unguarded(topology::WITHIN),
-            kit: kit.clone(),
-        })
-    }
-
-    async fn parts(&self) -> Vec<Part> {
-        let Config { orders, inventory, orders_admin, inventory_admin, prometheus, .. } =
-            &self.config;
-        let (orders, inventory, prometheus) = join3(
-            topology::service(&self.probes, "orders", orders, orders_admin.as_ref()),
-            topology::service(&self.probes, "inventory", inventory, inventory_admin.as_ref()),
-            async {
-                match prometheus {
-                    Some(prometheus) => Some(topology::prometheus(&self.probes, prometheus).await),
-                    None => None,
-                }
-            },
-        )
-        .await;
-        let own = topology::own(&self.kit);
-        [own, orders, inventory].into_iter().chain(prometheus).collect()
-    }
-
-    async fn measured(&self, now: u64) -> Option<Measured> {
-        Measured::read(&self.probes, self.config.prometheus.as_ref()?, now).await
+        let orders = upstream("orders", &config.orders, orders);
+        let inventory = upstream("inventory", &config.inventory, inventory);
+        let access = Access::start(&config, kit)?;
+        let system = Arc::new(System::new(config, kit, orders.clone(), inventory.clone()));
+        let look = Snapshot::start(move || {
+            let system = Arc::clone(&system);
+            telemetry::background("snapshot", async move { system.look().await })
+        });
+        Ok(Self { orders, inventory, access, look, kit: kit.clone() })
     }
 
     /// Places the order of the dashboard's form, and shows the page again.
@@ -134,6 +112,7 @@ impl Gateway {
         let placement = Placement::parse(&self.form(request).await?)?;
         let (key, order) = (placement.key.to_string(), placement.order());
         let status = self.orders.post("v1/orders", &key, &order).await?;
+        self.look.expire();
         Ok(forms::back(Outcome::of(status, Outcome::Placed)))
     }
 
@@ -141,6 +120,7 @@ impl Gateway {
     async fn demo_cancel(&self, request: &Request) -> Result<Response, Problem> {
         let path = request.uri().path().trim_start_matches("/demo/");
         let status = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
+        self.look.expire();
         Ok(forms::back(Outcome::of(status, Outcome::Cancelled)))
     }
 
@@ -171,17 +151,8 @@ impl Gateway {
             }
             session => session?,
         };
-        let now = epoch::seconds();
-        let (parts, orders, items, measured) = join4(
-            Box::pin(self.parts()),
-            self.orders.json("v1/orders?page_size=10"),
-            self.inventory.json("v1/items?page_size=50"),
-            Box::pin(self.measured(now)),
-        )
-        .await;
-        let has_prometheus = self.config.prometheus.is_some();
-        let view = View { parts, orders, items, measured, has_prometheus, outcome, session, now };
-        Ok(if as_html { view.html() } else { view.text() })
+        let dashboard = &self.look.get().await.dashboard;
+        Ok(if as_html { dashboard.html(session.as_deref(), outcome) } else { dashboard.text() })
     }
 }
 
@@ -223,8 +194,8 @@ impl App for Gateway {
             }
             Route::OpenApi => Ok(asset(JSON, include_str!("../assets/openapi.json"))),
             Route::Topology => {
-                let parts = Box::pin(self.parts()).await;
-                Ok(body::json(StatusCode::OK, &json!({"parts": parts})))
+                let topology = self.look.get().await.topology.clone();
+                Ok(body::text(StatusCode::OK, JSON, topology))
             }
             Route::Orders => Box::pin(self.orders.pass(request)).await,
             Route::Items => Box::pin(self.inventory.pass(request)).await,

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::{TryFutureExt, future::join3};
-use http_body_util::Full;
+use futures_util::{TryFutureExt, future::join};
 use hyper::{Request, Uri};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -65,28 +64,36 @@ pub async fn service(
     admin: Option<&Uri>,
 ) -> Part {
     let base = admin.unwrap_or(public);
-    let build = async {
-        match admin {
-            Some(admin) => get(client, admin, "info").await,
-            None => None,
-        }
-    };
-    let (ready, health, build) =
-        join3(timed(get(client, base, "ready")), get(client, base, "health"), build).await;
-    part(name, ready, &health, build)
+    let build = admin.map(|admin| (admin, "info"));
+    ask(client, name, (base, "ready"), (base, "health"), build).await
 }
 
 /// Asks Prometheus.
 pub async fn prometheus(client: &Client, base: &Uri) -> Part {
-    let (ready, health, build) = join3(
-        timed(get(client, base, "-/ready")),
-        get(client, base, "-/healthy"),
-        get(client, base, "api/v1/status/buildinfo"),
-    )
-    .await;
-    let mut part = part("prometheus", ready, &health, build);
+    let build = Some((base, "api/v1/status/buildinfo"));
+    let mut part = ask(client, "prometheus", (base, "-/ready"), (base, "-/healthy"), build).await;
     part.build = part.build.map(|mut answer| answer["data"].take());
     part
+}
+
+/// Asks a part for its readiness, health and build, each at an address and path, with two connections at most: an admin
+/// listener has few, and the kubelet's probes need them.
+async fn ask(
+    client: &Client,
+    name: &'static str,
+    ready: (&Uri, &str),
+    health: (&Uri, &str),
+    build: Option<(&Uri, &str)>,
+) -> Part {
+    let others = async {
+        let health = get(client, health).await;
+        match build {
+            Some(build) if health.is_some() => (health, get(client, build).await),
+            _ => (health, None),
+        }
+    };
+    let (ready, (health, build)) = join(timed(get(client, ready)), others).await;
+    part(name, ready, &health, build)
 }
 
 fn part(
@@ -116,9 +123,9 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, f64) {
     (output, (start.elapsed().as_secs_f64() * 1e4).round() / 10.0)
 }
 
-async fn get(client: &Client, base: &Uri, path: &str) -> Answer {
-    let request = Request::get(format!("{base}{path}")).body(Full::default()).ok()?;
-    // Boxed: the page asks many things at once, and would carry the room for all.
+async fn get(client: &Client, (base, path): (&Uri, &str)) -> Answer {
+    let request = Request::get(format!("{base}{path}")).body(Bytes::new()).ok()?;
+    // Boxed: a snapshot asks many things at once, and would carry the room for all.
     let response = Box::pin(client.send(request))
         .inspect_err(|error| tracing::debug!(%error, path, "a part does not answer"))
         .await

@@ -73,13 +73,13 @@ impl Upstream {
         let uri = outward_uri(&head.uri, &self.base)?;
         let peer = server::peer();
         let copy = |body| outward(&head, uri.clone(), peer.clone(), body);
-        let answer = if !body.is_end_stream() {
+        let answer = if is_read(&head.method) {
+            self.client.forward_again(|| copy(Body::default())).await
+        } else if body.is_end_stream() {
+            self.client.forward(copy(Body::default())).await
+        } else {
             let body = Body::stream(Inbound::new(body, self.body_within)?);
             self.client.forward(copy(body)).await
-        } else if matches!(head.method, Method::GET | Method::HEAD) {
-            self.client.forward_again(|| copy(Body::default())).await
-        } else {
-            self.client.forward(copy(Body::default())).await
         };
         let mut response = answer.map_err(|error| match fault(&error) {
             Some(problem) => problem,
@@ -117,9 +117,8 @@ impl Upstream {
 
     /// A GET whose JSON the dashboard shows; none unless it succeeds.
     pub async fn json(&self, path: &str) -> Option<Value> {
-        let request = hyper::Request::get(format!("{}{path}", self.base))
-            .body(http_body_util::Full::default())
-            .ok()?;
+        let request =
+            hyper::Request::get(format!("{}{path}", self.base)).body(bytes::Bytes::new()).ok()?;
         let response = self.probe.send(request).await.ok()?;
         response.status().is_success().then(|| serde_json::from_slice(response.body()).ok())?
     }
@@ -151,6 +150,10 @@ fn outward<B>(head: &Parts, uri: Uri, peer: Option<HeaderValue>, body: B) -> hyp
     for name in head.headers.get_all(header::CONNECTION).iter().flat_map(names) {
         headers.remove(name);
     }
+    if is_read(&head.method) {
+        // A read's content has no meaning (RFC 9110, 9.3.1) and stays here: it could only hold up the service.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     // An ingress before us knows better; its headers stand.
     if let Some(host) = head.headers.get(header::HOST) {
         headers.entry(FORWARDED_HOST).or_insert_with(|| host.clone());
@@ -161,6 +164,11 @@ fn outward<B>(head: &Parts, uri: Uri, peer: Option<HeaderValue>, body: B) -> hyp
     }
     *request.headers_mut() = headers;
     request
+}
+
+/// May it be repeated, and has its content no meaning?
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// The headers that a value of `Connection` names.
@@ -223,6 +231,17 @@ mod tests {
         );
         strip(&mut head.headers);
         assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["idempotency-key"]);
+    }
+
+    #[test]
+    fn a_reads_content_stays_here() {
+        let headers = [("content-length", "5"), ("transfer-encoding", "chunked"), ("accept", "*/*")];
+        let names = |method| {
+            let outward = outward(&head(method, "/", &headers), Uri::default(), None, ());
+            outward.headers().keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Method::GET), ["accept", "x-forwarded-proto"]);
+        assert_eq!(names(Method::POST), ["content-length", "accept", "x-forwarded-proto"]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, Uri, header::CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,7 +68,7 @@ impl Inventory {
         struct Item {
             unit_price: Money,
         }
-        let response = self.send(Method::GET, &format!("v1/items/{sku}"), Full::default()).await?;
+        let response = self.send(Method::GET, &format!("v1/items/{sku}"), Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => {
                 let item: Item = serde_json::from_slice(response.body())
@@ -131,7 +130,7 @@ impl Inventory {
 
     async fn close(&self, order_id: Uuid, verb: &str) -> Result<Moved, Error> {
         let path = format!("v1/reservations/{order_id}/{verb}");
-        let response = self.send(Method::POST, &path, Full::default()).await?;
+        let response = self.send(Method::POST, &path, Bytes::new()).await?;
         match response.status() {
             StatusCode::OK => Ok(Moved::Done),
             StatusCode::CONFLICT => Ok(Moved::Closed),
@@ -143,7 +142,7 @@ impl Inventory {
         &self,
         method: Method,
         path: &str,
-        body: Full<Bytes>,
+        body: Bytes,
     ) -> Result<Response<Bytes>, Error> {
         let request = Request::builder()
             .method(method)

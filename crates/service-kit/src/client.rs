@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::{
     Request, Response, StatusCode,
     header::{AUTHORIZATION, HOST, HeaderValue},
@@ -134,10 +134,7 @@ impl Client {
     }
 
     /// Sends a request that is safe to repeat, and reads the whole answer.
-    pub async fn send(
-        &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Bytes>, ClientError> {
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
         self.with_retries(|within| {
             let answer = self.exchange(request.clone().map(Body::from), within);
             async move {
@@ -269,10 +266,7 @@ fn is_worth_a_retry<T>(result: &Result<Response<T>, ClientError>) -> bool {
 }
 
 /// A request body of JSON bytes.
-pub fn json_body(value: &impl serde::Serialize) -> Full<Bytes> {
-    Full::new(
-        serde_json::to_vec(value)
-            .expect("our types have string keys and cannot fail to serialise")
-            .into(),
-    )
+pub fn json_body(value: &impl serde::Serialize) -> Bytes {
+    let bytes = serde_json::to_vec(value);
+    bytes.expect("our types have string keys and cannot fail to serialise").into()
 }

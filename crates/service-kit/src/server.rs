@@ -18,6 +18,9 @@ use crate::{Request, Response, faults::Dropped, scope};
 
 /// The longest request head in bytes; a longer one is answered 431.
 const HEADER_BYTES: usize = 16 * 1024;
+/// What a connection reads ahead and has still to send, in bytes: with the frames of our bodies 32 KiB at most, which a
+/// connection keeps until it is closed.
+const BUFFER_BYTES: usize = 24 * 1024;
 /// Connections that wait to be accepted; the kernel bounds it by `net.core.somaxconn`. What comes at once beyond it is
 /// dropped, and tries again after a second; `TcpListener::bind` has 128.
 const BACKLOG: u32 = 4096;
@@ -89,7 +92,10 @@ impl Bound {
         let mut http = http1::Builder::new();
         // http1 and not auto: auto leaves a silent peer alone. No writev: an answer of ours is small, and one piece of
         // memory costs the kernel and hyper less than two.
-        http.header_read_timeout(limits.header).max_header_size(HEADER_BYTES).writev(false);
+        http.header_read_timeout(limits.header)
+            .max_header_size(HEADER_BYTES)
+            .max_buf_size(BUFFER_BYTES)
+            .writev(false);
         let graceful = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(limits.connections));
         let mut shutdown = pin!(shutdown);

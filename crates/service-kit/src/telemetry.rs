@@ -6,7 +6,6 @@ use std::{io, panic, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{HeaderMap, Uri};
 use once_cell::sync::OnceCell;
 use opentelemetry::{KeyValue, trace::TracerProvider};
@@ -169,7 +168,7 @@ struct OtlpClient {
 impl HttpClient for OtlpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
-        let exchange = async move { client.send(request.map(Full::new)).await };
+        let exchange = async move { client.send(request).await };
         Ok(self.runtime.spawn(exchange).await??)
     }
 }

@@ -48,8 +48,8 @@ fn order(order: &Value, may_write: bool) -> String {
     )
 }
 
-/// The form that places an order. Its key makes a second click the same order.
-pub(super) fn place(items: Option<&Value>) -> String {
+/// The items to choose from in the form that places an order.
+pub(super) fn options(items: Option<&Value>) -> String {
     let option = |item: &Value| {
         let (sku, name) = (escape(string(item, "sku")), escape(string(item, "name")));
         format!(
@@ -57,7 +57,11 @@ pub(super) fn place(items: Option<&Value>) -> String {
             number(item, "available")
         )
     };
-    let options: String = entries(items, "items").map(option).collect();
+    entries(items, "items").map(option).collect()
+}
+
+/// The form that places an order. Its key makes a second click the same order.
+pub(super) fn place(options: &str) -> String {
     let key = Uuid::now_v7();
     format!(
         "<form class=\"place\" method=\"post\" action=\"/demo/orders\"><input type=\"hidden\" name=\"key\" value=\"{key}\">\

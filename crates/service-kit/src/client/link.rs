@@ -26,6 +26,9 @@ use tokio::{
 use super::pool::Host;
 use crate::{Body, BoxError};
 
+/// What a connection reads ahead, and the longest head of an answer, in bytes: what is passed on is held twice, here and by
+/// the connection that it is passed to.
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Between two pieces of an answer.
 const BETWEEN_PIECES: Duration = Duration::from_secs(10);
 
@@ -43,7 +46,9 @@ pub(super) type Failure = TrySendError<Request<Body>>;
 impl Link {
     /// Begins to speak HTTP.
     pub(super) async fn new(stream: TokioIo<TcpStream>) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = http1::Builder::new().writev(false).handshake(stream).await?;
+        let mut http = http1::Builder::new();
+        let (sender, connection) =
+            http.writev(false).max_buf_size(BUFFER_BYTES).handshake(stream).await?;
         Ok(Box::new(Self { sender, connection: Some(connection) }))
     }
 

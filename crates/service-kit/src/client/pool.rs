@@ -172,6 +172,7 @@ async fn tend(pool: Weak<Pool>) {
 mod tests {
     use std::{collections::BTreeSet, net::Ipv4Addr};
 
+    use bytes::Bytes;
     use futures_util::future::join_all;
     use hyper::StatusCode;
     use hyper_util::rt::TokioIo;
@@ -212,7 +213,7 @@ mod tests {
 
     /// What one more request is answered: by `server`, the address of its connection.
     async fn peer(client: &Client, url: &str) -> String {
-        let request = Request::get(url).body(http_body_util::Full::default()).unwrap();
+        let request = Request::get(url).body(Bytes::new()).unwrap();
         let answer = client.send(request).await.unwrap();
         String::from_utf8(answer.into_body().to_vec()).unwrap().trim().to_owned()
     }
