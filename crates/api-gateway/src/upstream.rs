@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_reads_content_stays_here() {
-        let headers = [("content-length", "5"), ("transfer-encoding", "chunked"), ("accept", "*/*")];
+        let headers =
+            [("content-length", "5"), ("transfer-encoding", "chunked"), ("accept", "*/*")];
         let names = |method| {
             let outward = outward(&head(method, "/", &headers), Uri::default(), None, ());
             outward.headers().keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>()
