@@ -11,11 +11,16 @@
       "x86_64-linux"
       "aarch64-linux"
     ];
+    # When the packages were locked, as RFC 3339 writes it: debs.lock says it, of another nixpkgs its own commit.
+    created = nixpkgs.created or (iso nixpkgs.lastModifiedDate);
+    iso = date: let
+      at = from: length: builtins.substring from length date;
+    in "${at 0 4}-${at 4 2}-${at 6 2}T${at 8 2}:${at 10 2}:${at 12 2}Z";
     perSystem = lib.genAttrs systems (
       system:
         import ./nix {
           pkgs = nixpkgs.legacyPackages.${system};
-          inherit lib;
+          inherit lib created;
         }
     );
     output = name: lib.mapAttrs (_: outputs: outputs.${name}) perSystem;

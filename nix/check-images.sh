@@ -42,6 +42,12 @@ for name in $names; do
         holds "$what: the base layer is the same in all" "${first_base:=$base}" "$base"
         holds "$what: architecture" "$(jq -r .architecture <<<"$config")" "$architecture"
         holds "$what: user" "$(jq -r .config.User <<<"$config")" 65532:65532
+        holds "$what: made when its inputs were locked" "$(jq -r .created <<<"$config")" "$created"
+        # docker gives a fresh volume the owner of the folder that it is mounted on.
+        application=$(blob "$(jq -r '.layers[1].digest' "$manifest")")
+        for volume in $(jq -r '.config.Volumes // {} | keys[]' <<<"$config"); do
+            holds "$what: the owner of $volume" "$(tar -tvzf "$application" --numeric-owner "${volume#/}/" --no-recursion | awk '{ print $2 }')" 65532/65532
+        done
         at_most "$what: base layer" "$base_size" 500000
         case $name in
         postgres) limit=32000000 ;; # 10 MB of it are ICU's data, which postgres is linked to

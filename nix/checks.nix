@@ -125,7 +125,7 @@ in {
 
   images = pkgs.runCommand "check-images" ({
       nativeBuildInputs = [pkgs.skopeo pkgs.jq workspace.programs.oci-image];
-      inherit (images) version;
+      inherit (images) version created;
       names = builtins.attrNames images.byName;
       layouts = images.images;
       programs = pkgs.linkFarm "programs" (lib.concatMap (architecture:

@@ -2,12 +2,13 @@
 {
   pkgs,
   lib,
+  created,
 }: let
   workspace = import ./workspace.nix {inherit pkgs lib;};
-  images = import ./images.nix {inherit pkgs lib workspace;};
+  images = import ./images.nix {inherit pkgs lib workspace created;};
   # The same from other surroundings, for `nix run .#reproduce`.
   reproduction = import ./images.nix {
-    inherit pkgs lib;
+    inherit pkgs lib created;
     workspace = import ./workspace.nix {
       inherit pkgs lib;
       elsewhere = true;

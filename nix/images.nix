@@ -4,6 +4,8 @@
   pkgs,
   lib,
   workspace,
+  # When the packages were locked (RFC 3339): an image's date. The commit's would change every digest with every commit.
+  created,
   # Commands before everything that is built, for `nix run .#reproduce`.
   surroundings ? "",
 }: let
@@ -95,7 +97,7 @@
 
   command = name: plan: architecture:
     lib.concatStringsSep " " [
-      "${oci-image} build --name ${name} --version ${version} --architecture ${architecture} --user 65532:65532"
+      "${oci-image} build --name ${name} --version ${version} --created ${created} --architecture ${architecture} --user 65532:65532"
       "--env PATH=/bin --env SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt ${plan.process}"
       "--layer base --tree ${base} --mode tmp=1777 --layer application ${plan.application architecture}"
     ];
@@ -128,7 +130,7 @@
     '';
   farm = name: paths: pkgs.linkFarm name (lib.mapAttrsToList (name: path: {inherit name path;}) paths);
 in rec {
-  inherit version;
+  inherit version created;
   byName = lib.mapAttrs image plans;
   images = farm "images" byName;
   archiveOf = lib.mapAttrs archive byName;

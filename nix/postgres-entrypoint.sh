@@ -22,7 +22,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     # In a folder beside it and moved when whole: one that was cut short is begun anew.
     rm -rf "$PGDATA.new"
     initdb -D "$PGDATA.new" -U postgres --auth-local=trust --auth-host=scram-sha-256 --pwfile="$PASSWORDS/postgres-password" \
-        -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 >&2
+        -c huge_pages=off -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8 >&2
     echo "host all all all scram-sha-256" >>"$PGDATA.new/pg_hba.conf"
     sync
     mv -T "$PGDATA.new" "$PGDATA"
@@ -33,7 +33,8 @@ chmod 700 "$PGDATA" # a volume's fsGroup may have opened it to the group, which 
 
 # A role and a database for each service, closed to the others, with the password that the secret has now. The server
 # hears its socket alone meanwhile. psql reads the files itself: a password on a command line is there for all to see.
-settings="-c unix_socket_directories=$PGHOST"
+# No huge pages: where a cgroup allows none (hugetlb, limit 0) the server would be given them and then killed (SIGBUS).
+settings="-c unix_socket_directories=$PGHOST -c huge_pages=off"
 # The first process of a container has no signal handlers of its own, and sh runs traps between commands alone.
 trap 'pg_ctl -w -s -m fast stop >&2 || true; exit 143' INT TERM
 pg_ctl -w -s -o "$settings -c listen_addresses=''" start >&2 &

@@ -8,6 +8,9 @@ let
   rows = kind: builtins.filter (row: builtins.head row == kind) (map words lines);
   at = builtins.elemAt;
 in rec {
+  # The date of the suite's index that the lock was made by.
+  created = at (builtins.head (rows "created")) 1;
+
   # A file or folder that must be in the store already.
   requireFile = {
     name,

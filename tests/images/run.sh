@@ -23,6 +23,7 @@ fails_with() { # PATTERN COMMAND...
 }
 clean_up() {
     for name in prometheus api-gateway orders inventory postgres; do podman rm --force --time 10 "$namespace-$name" >/dev/null 2>&1 || true; done
+    podman volume rm --force "$namespace-data" "$namespace-metrics" >/dev/null 2>&1 || true
     ip netns del "$namespace" 2>/dev/null || true
     rm -rf "$work"
 }
@@ -77,8 +78,8 @@ for archive in "$archives"/*.tar; do
     check "$name: podman load takes the archive" podman image exists "$(image "$name")"
 done
 
-secrets=$work/secrets keys=$work/keys volume=$work/volume metrics=$work/metrics
-mkdir "$secrets" "$keys" "$volume" "$metrics"
+secrets=$work/secrets keys=$work/keys
+mkdir "$secrets" "$keys"
 random() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'; }
 for role in postgres orders inventory; do random >"$secrets/$role-password"; done
 api_key=$(random)
@@ -87,7 +88,6 @@ printf '[{"name": "ci", "sha256": "%s", "may": "write", "requests_per_second": 5
 random >"$keys/session-key"
 chmod 755 "$work" "$secrets" "$keys"
 chmod 444 "$secrets"/* "$keys"/*
-chown 65532:65532 "$volume" "$metrics"
 cat >"$work/prometheus.yml" <<'YAML'
 global: {scrape_interval: 1s}
 scrape_configs:
@@ -95,7 +95,8 @@ scrape_configs:
     static_configs: [{targets: ["127.0.0.1:9091"]}]
 YAML
 
-create postgres -v "$volume:/var/lib/postgresql" -v "$secrets:/etc/postgresql-secrets:ro" --tmpfs /tmp:mode=1777
+# Fresh named volumes: their owner is that of the image's folder.
+create postgres -v "$namespace-data:/var/lib/postgresql" -v "$secrets:/etc/postgresql-secrets:ro" --tmpfs /tmp:mode=1777
 database() { podman exec "$namespace-postgres" pg_isready -q -h 127.0.0.1; }
 first=$(start postgres database)
 echo "postgres made its databases and was ready in $first ms"
@@ -110,7 +111,7 @@ service orders 8081 9091 -e "DATABASE_URL=$(as orders)" -e DATABASE_PASSWORD_FIL
     -v "$secrets:/secrets:ro" -e INVENTORY_URL=http://127.0.0.1:8082
 service api-gateway 8080 9090 -v "$keys:/etc/api-keys:ro" -e ORDERS_URL=http://127.0.0.1:8081 -e ORDERS_ADMIN_URL=http://127.0.0.1:9091 \
     -e INVENTORY_URL=http://127.0.0.1:8082 -e INVENTORY_ADMIN_URL=http://127.0.0.1:9092
-create prometheus -v "$work/prometheus.yml:/etc/prometheus/prometheus.yml:ro" -v "$metrics:/prometheus" -- \
+create prometheus -v "$work/prometheus.yml:/etc/prometheus/prometheus.yml:ro" -v "$namespace-metrics:/prometheus" -- \
     --config.file=/etc/prometheus/prometheus.yml --storage.tsdb.path=/prometheus --web.listen-address=127.0.0.1:9099
 
 : >"$table"
@@ -141,6 +142,8 @@ check "one without an API key is refused" fails_with "error: 401" get -X POST ht
 podman stop --time 10 "$namespace-postgres" >/dev/null
 check "postgres is ready again after a stop" start postgres database
 check "the order is still there, by its key" confirmed one
+no_huge_pages() { [ "$(podman exec "$namespace-postgres" psql -qtAX -d postgres -c 'SHOW huge_pages')" = off ]; }
+check "postgres asks for no huge pages, which a cgroup may forbid by SIGBUS" no_huge_pages
 scraped() { get -G http://127.0.0.1:9099/api/v1/query --data-urlencode 'query=up{job="orders"} == 1' | grep -q '"value"'; }
 until_scraped() { for _ in $(seq 200); do if scraped; then return; fi; sleep 0.1; done; return 1; }
 check "prometheus scrapes orders" until_scraped

@@ -16,13 +16,14 @@ use oci_image::{
 const HELP: &str = "\
 Builds OCI image layouts whose digest depends on the bytes alone.
 
-oci-image build --name NAME --version VERSION --architecture ARCH --output DIR  an image for one platform
+oci-image build --name NAME --version VERSION --created TIME --architecture ARCH --output DIR
+                            an image for one platform; TIME: when what it is made of was locked (RFC 3339)
     --layer NAME            begins a layer; what follows is in it
       --tree DIR            everything below DIR
       --file PATH=FILE      FILE at PATH
       --mode PATH=OCTAL     another mode than 0444, or 0555 for what may be run
     --user UID:GID  --entrypoint WORD...  --command WORD...  --env NAME=VALUE...  --port NUMBER...
-    --volume PATH...  --stop-signal NAME     (repeated for several)
+    --volume PATH...  --stop-signal NAME     (repeated for several; a volume's folder is the user's)
 oci-image index --output DIR LAYOUT...      one image for several platforms, with what hangs on each
 oci-image sbom LAYOUT                       prints the SPDX document of an image for one platform
     --binary FILE           the program, built by cargo auditable; --cargo-lock FILE, --crates DIR (for licences)
@@ -58,7 +59,8 @@ pub(crate) fn run(mut flags: lexopt::Parser) -> Result<String> {
 }
 
 fn build(mut flags: lexopt::Parser) -> Result<String> {
-    let (mut name, mut version, mut architecture, mut output) = (None, None, None, None);
+    let (mut name, mut version, mut created) = (None, None, None);
+    let (mut architecture, mut output) = (None, None);
     let mut layers: Vec<(String, Entries)> = Vec::new();
     let mut process = Process::default();
     while let Some(flag) = flags.next()? {
@@ -68,6 +70,7 @@ fn build(mut flags: lexopt::Parser) -> Result<String> {
         match flag.as_str() {
             "name" => name = Some(value),
             "version" => version = Some(value),
+            "created" => created = Some(value),
             "architecture" => architecture = Some(value),
             "output" => output = Some(PathBuf::from(value)),
             "layer" => layers.push((value, Entries::default())),
@@ -83,6 +86,7 @@ fn build(mut flags: lexopt::Parser) -> Result<String> {
     let plan = Plan {
         name: name.context("--name is missing")?,
         version: version.context("--version is missing")?,
+        created: created.context("--created is missing")?,
         architecture: architecture.context("--architecture is missing")?,
         layers,
         process,

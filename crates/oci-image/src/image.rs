@@ -2,9 +2,12 @@
 //!
 //! Source: OCI image specification 1.1, config.md and manifest.md.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use anyhow::ensure;
+use anyhow::Context;
 use oci_spec::image::{
     Arch, Config, ConfigBuilder, Descriptor, History, HistoryBuilder, ImageConfiguration,
     ImageConfigurationBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder, RootFsBuilder,
@@ -12,13 +15,10 @@ use oci_spec::image::{
 
 use crate::{
     Result,
-    layer::{Entries, Layer},
+    layer::{Entries, Layer, Owner},
     layout::Layout,
     referrers::Referrers,
 };
-
-/// A constant time: a real one would change every digest.
-pub const CREATED: &str = "1970-01-01T00:00:01Z";
 
 /// What an image is made of.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Plan {
     pub name: String,
     /// Its version: tag and label.
     pub version: String,
+    /// When what it is made of was locked, as RFC 3339 writes it. The time of the build would change every digest.
+    pub created: String,
     /// The architecture as OCI names it, e.g. amd64.
     pub architecture: String,
     /// The layers from the lowest, each with the name that the history shows.
@@ -65,11 +67,19 @@ pub struct Built {
 
 /// Builds the image into a layout at `output`.
 pub fn build(plan: &Plan, output: &Path) -> Result<Built> {
-    ensure!(!plan.layers.is_empty(), "an image of no layer: give --layer, and what is in it");
     let mut layers = Vec::with_capacity(plan.layers.len());
-    for (name, entries) in &plan.layers {
+    let (last, lower) = plan
+        .layers
+        .split_last()
+        .context("an image of no layer: give --layer, and what is in it")?;
+    for (name, entries) in lower {
         layers.push((entries.pack()?, name.as_str()));
     }
+    let mut entries = last.1.clone();
+    for (path, owner) in owned_volumes(&plan.process)? {
+        entries.own_folder(&path, owner)?;
+    }
+    layers.push((entries.pack()?, last.0.as_str()));
     let layout = Layout::create(output)?;
     let mut descriptors = Vec::with_capacity(layers.len());
     for (layer, _) in &layers {
@@ -94,13 +104,32 @@ pub fn build(plan: &Plan, output: &Path) -> Result<Built> {
     Ok(Built { digest, layers: sizes })
 }
 
+/// The folders that the process writes to, in the image, with its user: docker gives a fresh volume the owner of the folder
+/// that it is mounted on.
+fn owned_volumes(process: &Process) -> Result<Vec<(PathBuf, Owner)>> {
+    let owned = |volume: &String| {
+        let ids = process.user.split_once(':').and_then(|(user, group)| {
+            Some(Owner { user: user.parse().ok()?, group: group.parse().ok()? })
+        });
+        let owner = ids.with_context(|| {
+            format!("--volume {volume} needs --user UID:GID in numbers, not {:?}", process.user)
+        })?;
+        let path = Path::new(volume).strip_prefix("/");
+        Ok((
+            path.with_context(|| format!("--volume {volume} is no absolute path"))?.to_owned(),
+            owner,
+        ))
+    };
+    process.volumes.iter().map(owned).collect()
+}
+
 fn configuration(plan: &Plan, layers: &[(Layer, &str)]) -> Result<ImageConfiguration> {
     let diff_ids: Vec<_> =
         layers.iter().map(|(layer, _)| format!("sha256:{}", layer.diff_id)).collect();
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?;
-    let history = layers.iter().map(|(_, what)| history(what)).collect::<Result<Vec<_>>>()?;
+    let history = layers.iter().map(|(_, what)| history(plan, what)).collect::<Result<Vec<_>>>()?;
     Ok(ImageConfigurationBuilder::default()
-        .created(CREATED)
+        .created(plan.created.as_str())
         .architecture(Arch::from(plan.architecture.as_str()))
         .os(Os::Linux)
         .config(process(plan)?)
@@ -119,6 +148,7 @@ fn process(plan: &Plan) -> Result<Config> {
         .labels(HashMap::from([
             ("org.opencontainers.image.title".to_owned(), plan.name.clone()),
             ("org.opencontainers.image.version".to_owned(), plan.version.clone()),
+            ("org.opencontainers.image.created".to_owned(), plan.created.clone()),
         ]))
         .build()?;
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
@@ -129,9 +159,9 @@ fn process(plan: &Plan) -> Result<Config> {
     Ok(config)
 }
 
-fn history(what: &str) -> Result<History> {
+fn history(plan: &Plan, what: &str) -> Result<History> {
     Ok(HistoryBuilder::default()
-        .created(CREATED)
+        .created(plan.created.as_str())
         .created_by(format!("stockyard oci-image: {what} layer"))
         .build()?)
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
@@ -35,14 +35,35 @@ enum Content {
     Link(PathBuf),
 }
 
+/// A user and a group, as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub user: u64,
+    /// The group.
+    pub group: u64,
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     mode: u32,
+    owner: Owner,
     content: Content,
 }
 
+impl Entry {
+    /// Root's, as everything is but what an image writes to.
+    fn new(mode: u32, content: Content) -> Self {
+        Self { mode, owner: Owner::default(), content }
+    }
+
+    fn folder() -> Self {
+        Self::new(0o755, Content::Folder)
+    }
+}
+
 /// The entries of a layer, by their path in the image.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Entries(BTreeMap<PathBuf, Entry>);
 
 impl Entries {
@@ -58,22 +79,32 @@ impl Entries {
         if !metadata.is_file() {
             bail!("{} is no file", file.display());
         }
-        for parent in path.ancestors().skip(1).filter(|parent| parent != &Path::new("")) {
-            let folder = Entry { mode: 0o755, content: Content::Folder };
-            let parent_entry = self.0.entry(parent.to_owned()).or_insert(folder);
-            if !matches!(parent_entry.content, Content::Folder) {
-                bail!(
-                    "{} would stand below {}, which is no folder",
-                    path.display(),
-                    parent.display()
-                );
-            }
+        self.hold(path)?;
+        let mode = mode(metadata.permissions().mode());
+        self.0.insert(path.to_owned(), Entry::new(mode, Content::File(file.to_owned())));
+        Ok(())
+    }
+
+    /// Gives the folder at `path` to an owner; it is made when it is missing, with the folders that hold it.
+    pub fn own_folder(&mut self, path: &Path, owner: Owner) -> Result<()> {
+        self.hold(path)?;
+        let folder = self.0.entry(path.to_owned()).or_insert_with(Entry::folder);
+        ensure!(matches!(folder.content, Content::Folder), "{} is no folder", path.display());
+        folder.owner = owner;
+        Ok(())
+    }
+
+    /// Makes the folders that hold `path`, where they are missing.
+    fn hold(&mut self, path: &Path) -> Result<()> {
+        for parent in path.ancestors().skip(1).filter(|parent| *parent != Path::new("")) {
+            let entry = self.0.entry(parent.to_owned()).or_insert_with(Entry::folder);
+            ensure!(
+                matches!(entry.content, Content::Folder),
+                "{} would stand below {}, which is no folder",
+                path.display(),
+                parent.display()
+            );
         }
-        let entry = Entry {
-            mode: mode(metadata.permissions().mode()),
-            content: Content::File(file.to_owned()),
-        };
-        self.0.insert(path.to_owned(), entry);
         Ok(())
     }
 
@@ -97,14 +128,11 @@ impl Entries {
             let metadata = fs::symlink_metadata(child.path())?;
             let entry = if metadata.is_dir() {
                 self.add_folder(root, &path)?;
-                Entry { mode: 0o755, content: Content::Folder }
+                Entry::folder()
             } else if metadata.is_symlink() {
-                Entry { mode: 0o777, content: Content::Link(fs::read_link(child.path())?) }
+                Entry::new(0o777, Content::Link(fs::read_link(child.path())?))
             } else if metadata.is_file() {
-                Entry {
-                    mode: mode(metadata.permissions().mode()),
-                    content: Content::File(child.path()),
-                }
+                Entry::new(mode(metadata.permissions().mode()), Content::File(child.path()))
             } else {
                 bail!(
                     "{} is no file, folder or link: a layer cannot hold it",
@@ -139,8 +167,8 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Re
     let mut header = Header::new_ustar();
     header.set_mode(entry.mode);
     header.set_mtime(MTIME);
-    header.set_uid(0);
-    header.set_gid(0);
+    header.set_uid(entry.owner.user);
+    header.set_gid(entry.owner.group);
     match &entry.content {
         Content::Folder => {
             header.set_entry_type(EntryType::Directory);

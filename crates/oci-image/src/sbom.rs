@@ -13,12 +13,12 @@ use std::{
 use anyhow::{Context, ensure};
 use auditable_info::{Limits, audit_info_from_file};
 use auditable_serde::{DependencyKind, Package, Source};
+use oci_spec::image::{ImageConfiguration, ImageManifest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     Result,
-    image::CREATED,
     index::platform,
     inputs::{self, Component, Locked},
     layout::Layout,
@@ -41,6 +41,9 @@ pub struct Sources {
 pub fn spdx(layout: &Layout, sources: &Sources) -> Result<Value> {
     let (image, name) = layout.image()?;
     let digest = image.as_digest_sha256().context("the image has no SHA-256 digest")?;
+    let manifest: ImageManifest = layout.document(&image)?;
+    let config: ImageConfiguration = layout.document(manifest.config())?;
+    let created = config.created().as_ref().context("the image's configuration has no time")?;
     let mut bill = Bill::default();
     bill.packages.push(image_package(&name, digest, &platform(&image)));
     bill.relation("SPDXRef-DOCUMENT", "DESCRIBES", IMAGE);
@@ -60,7 +63,7 @@ pub fn spdx(layout: &Layout, sources: &Sources) -> Result<Value> {
         "name": format!("{short} {}", platform(&image)),
         "documentNamespace": format!("https://spdx.org/spdxdocs/{short}-{digest}"),
         "creationInfo": {
-            "created": CREATED,
+            "created": created,
             "creators": [concat!("Tool: oci-image-", env!("CARGO_PKG_VERSION"))],
         },
         "packages": bill.packages,

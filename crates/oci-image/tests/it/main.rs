@@ -17,7 +17,9 @@ use oci_image::{
     image::{Built, Plan, Process, build},
     inspect,
     layer::Entries,
+    layout::Layout,
 };
+use oci_spec::image::{ImageConfiguration, ImageManifest};
 use tempfile::{TempDir, tempdir};
 
 /// A base tree and a program; `reversed` makes the files in another order and with other modes.
@@ -51,6 +53,7 @@ fn plan(folder: &Path, architecture: &str) -> Result<Plan> {
     Ok(Plan {
         name: "demo".to_owned(),
         version: "1".to_owned(),
+        created: "2026-01-02T03:04:05Z".to_owned(),
         architecture: architecture.to_owned(),
         layers: vec![("base".to_owned(), base), ("application".to_owned(), application)],
         process: Process {
@@ -73,7 +76,7 @@ fn the_digest_is_of_the_bytes_alone() {
     assert_ne!(build_in(one.path(), "c").digest, build_in(two.path(), "d").digest);
 }
 
-/// Every entry of every layer with its mode; owners and times are held to be constant on the way.
+/// Every entry of every layer with its mode, and its owner where that is not root; times are held to be constant on the way.
 fn modes(output: &Path) -> Vec<String> {
     let mut seen = Vec::new();
     for blob in fs::read_dir(output.join("blobs/sha256")).unwrap() {
@@ -83,12 +86,15 @@ fn modes(output: &Path) -> Vec<String> {
             for entry in archive.entries().unwrap() {
                 let entry = entry.unwrap();
                 let header = entry.header();
-                assert_eq!(
-                    (header.uid().unwrap(), header.gid().unwrap(), header.mtime().unwrap()),
-                    (0, 0, 1)
-                );
+                assert_eq!(header.mtime().unwrap(), 1);
+                let (user, group) = (header.uid().unwrap(), header.gid().unwrap());
+                let owner = if (user, group) == (0, 0) {
+                    String::new()
+                } else {
+                    format!(" {user}:{group}")
+                };
                 seen.push(format!(
-                    "{} {:o}",
+                    "{} {:o}{owner}",
                     entry.path().unwrap().display(),
                     header.mode().unwrap()
                 ));
@@ -114,6 +120,46 @@ fn layers_hold_constant_owners_times_and_modes() {
         "tmp/ 1777",
     ];
     assert_eq!(modes(&folder.path().join("out")), expected);
+}
+
+#[test]
+fn the_folder_of_a_volume_is_the_users() {
+    let folder = inputs(false);
+    let mut plan = plan(folder.path(), "amd64").unwrap();
+    plan.process.volumes = ["/var/lib/data", "/bin"].map(str::to_owned).into();
+    build(&plan, &folder.path().join("out")).unwrap();
+    let modes = modes(&folder.path().join("out"));
+    for expected in
+        ["var/ 755", "var/lib/ 755", "var/lib/data/ 755 65532:65532", "bin/ 755 65532:65532"]
+    {
+        assert!(modes.iter().any(|entry| entry == expected), "{expected}: {modes:?}");
+    }
+    for (user, volume, refused) in [
+        ("nonroot", "/data", "--user UID:GID in numbers"),
+        ("1:1", "data", "no absolute path"),
+        ("1:1", "/bin/demo/x", "which is no folder"),
+    ] {
+        plan.process.user = user.to_owned();
+        plan.process.volumes = vec![volume.to_owned()];
+        let error = build(&plan, &folder.path().join("refused")).unwrap_err();
+        assert!(format!("{error:#}").contains(refused), "{error:#}");
+    }
+}
+
+#[test]
+fn an_image_says_when_what_it_is_made_of_was_locked() {
+    let folder = inputs(false);
+    build_in(folder.path(), "out");
+    let layout = Layout::open(&folder.path().join("out"));
+    let manifest: ImageManifest = layout.document(&layout.image().unwrap().0).unwrap();
+    let config: ImageConfiguration = layout.document(manifest.config()).unwrap();
+    let told = "2026-01-02T03:04:05Z";
+    assert_eq!(config.created().as_deref(), Some(told));
+    assert!(
+        config.history().iter().flatten().all(|layer| layer.created().as_deref() == Some(told))
+    );
+    let bill = oci_image::sbom::spdx(&layout, &oci_image::sbom::Sources::default()).unwrap();
+    assert_eq!(bill["creationInfo"]["created"], told);
 }
 
 #[test]
