@@ -2,7 +2,10 @@
 
 mod env;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use hyper::Uri;
 use tokio_postgres::config::SslMode;
@@ -52,15 +55,20 @@ pub struct KitConfig {
     pub identity: Mode,
 }
 
+/// Every address of the machine, of both families.
+fn any(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
 impl KitConfig {
     /// Reads them.
     #[expect(clippy::too_many_lines, reason = "one setting after the other")]
     pub fn read(env: &mut Env<'_>) -> Self {
         let config = Self {
-            listen: env.address("LISTEN", ([0, 0, 0, 0], 8080).into(), "the public listener"),
+            listen: env.address("LISTEN", any(8080), "the public listener: [::] is IPv6 and IPv4"),
             admin_listen: env.address(
                 "ADMIN_LISTEN",
-                ([0, 0, 0, 0], 9090).into(),
+                any(9090),
                 "the admin listener",
             ),
             log: env.filter(

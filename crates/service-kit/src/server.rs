@@ -2,11 +2,17 @@
 
 mod alarm;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
-use rustix::net::sockopt;
+use rustix::{io::Errno, net::sockopt};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
@@ -151,9 +157,31 @@ impl Bound {
     }
 }
 
-/// `TcpListener::bind` with room for more that wait.
+/// Listens at an address; `[::]` takes IPv4 too, and is `0.0.0.0` where the machine has no IPv6.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    match listen_at(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
+            listen_at((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        listener => listener,
+    }
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let error = Errno::from_io_error(error);
+    matches!(error, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+/// `TcpListener::bind` with room for more that wait, and for both families whatever the machine's default
+/// (`net.ipv6.bindv6only`).
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        let socket = TcpSocket::new_v6()?;
+        sockopt::set_ipv6_v6only(&socket, false)?;
+        socket
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -187,8 +215,6 @@ fn bound_writes(stream: &TcpStream, within: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use futures_util::future::join_all;
 
     use super::*;
@@ -200,6 +226,25 @@ mod tests {
         let waiting = join_all((0..200).map(|_| connect())).await;
         let refused = waiting.iter().filter(|one| !matches!(one, Ok(Ok(_)))).count();
         assert_eq!(refused, 0, "is net.core.somaxconn below 200?");
+    }
+
+    #[tokio::test]
+    async fn the_address_of_no_family_takes_both() {
+        let bound = Bound::bind((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = bound.local_addr().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_machine_without_ipv6_is_told_from_a_port_in_use() {
+        for (error, expected) in
+            [(Errno::AFNOSUPPORT, true), (Errno::ADDRNOTAVAIL, true), (Errno::ADDRINUSE, false)]
+        {
+            assert_eq!(has_no_ipv6(&error.into()), expected, "{error}");
+        }
     }
 
     #[test]

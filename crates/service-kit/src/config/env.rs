@@ -112,7 +112,7 @@ impl<'a> Env<'a> {
         meaning: &'static str,
     ) -> SocketAddr {
         self.note(name, default.to_string(), meaning);
-        self.parsed(name, default, "an address with a port, e.g. 0.0.0.0:8080", |text| {
+        self.parsed(name, default, "an address with a port, e.g. [::]:8080", |text| {
             text.parse().ok()
         })
     }
