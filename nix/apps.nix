@@ -45,6 +45,7 @@ in {
   default = localStack "up" "The three services, PostgreSQL and Prometheus on this machine";
   api-key = localStack "key" "Prints the API key of the run on this machine, which writes need";
   crash-rounds = localStack "crash-rounds" "Kills orders and inventory under load, N times, and holds the databases against the law";
+  soak = localStack "soak" "Runs the services under steady load; fails when one holds more memory at the end";
   measure = localStack "measure" "Starts the services N times; time to ready and idle memory of each";
   bench = script "bench" "Measures the services side by side with what people would use instead" {
     runtimeInputs = [pkgs.nginx pkgs.wrk pkgs.valgrind];

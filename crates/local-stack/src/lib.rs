@@ -13,6 +13,7 @@ pub mod ports;
 pub mod postgres;
 pub mod prometheus;
 pub mod service;
+pub mod soak;
 pub mod stack;
 pub mod state;
 

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, bail};
 use lexopt::prelude::{Long, Short, Value, ValueExt};
 use local_stack::{
-    Result, Service, Settings, Stack, api_keys, child::Output, crash, measure, ports::Ports, state,
+    Result, Service, Settings, Stack, api_keys, child::Output, crash, measure, ports::Ports, soak,
+    state,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,6 +22,8 @@ local-stack up              runs PostgreSQL, inventory, orders, api-gateway and 
 local-stack key             prints the API key of the state: writes are sent with it, and the dashboard's sign-in takes it
 local-stack crash-rounds N  runs PostgreSQL and the services N times, kills orders and inventory under load,
                             and holds the databases against the law; default 20
+local-stack soak SECONDS    runs PostgreSQL and the services under steady load, and fails when one holds more memory at the
+                            end than once it was warm; default 1800
 local-stack measure N       starts the services N times: how long until each is ready, and its memory while idle;
                             default 5
 
@@ -49,6 +52,8 @@ enum Command {
     Key(PathBuf),
     /// Run so many crash rounds.
     CrashRounds(Settings, u32),
+    /// Run under load for so long.
+    Soak(Settings, Duration),
     /// Start the services so many times and measure them, against that limit.
     Measure(Settings, u32, Option<u64>),
 }
@@ -64,6 +69,7 @@ async fn main() -> ExitCode {
         Ok(Command::Up(settings)) => run(settings).await,
         Ok(Command::Key(state)) => api_keys::read(&state).map(|key| say(&key)),
         Ok(Command::CrashRounds(settings, count)) => crash_rounds(settings, count).await,
+        Ok(Command::Soak(settings, time)) => soak_for(settings, time).await,
         Ok(Command::Measure(settings, count, limit)) => measure_all(settings, count, limit).await,
         Err(error) => {
             eprintln!("local-stack: {error:#}\n\n{HELP}");
@@ -119,9 +125,13 @@ fn command() -> Result<Command> {
         ["key"] => Ok(Command::Key(state::default_folder(lookup)?)),
         ["crash-rounds"] => Ok(Command::CrashRounds(settings()?, 20)),
         ["crash-rounds", count] => Ok(Command::CrashRounds(settings()?, number(count)?)),
+        ["soak"] => Ok(Command::Soak(settings()?, Duration::from_secs(1800))),
+        ["soak", seconds] => {
+            Ok(Command::Soak(settings()?, Duration::from_secs(number(seconds)?.into())))
+        }
         ["measure"] => Ok(Command::Measure(settings()?, 5, max_idle)),
         ["measure", count] => Ok(Command::Measure(settings()?, number(count)?, max_idle)),
-        _ => bail!("what to do? There are `up`, `key`, `crash-rounds` and `measure`"),
+        _ => bail!("what to do? There are `up`, `key`, `crash-rounds`, `soak` and `measure`"),
     }
 }
 
@@ -166,6 +176,17 @@ async fn crash_rounds(settings: Settings, count: u32) -> Result<()> {
             _ = interrupt.recv() => bail!("stopped in round {number} of {count}"),
         };
         say(&format!("round {number} of {count}: {round}"));
+    }
+    Ok(())
+}
+
+/// Runs the services under load for so long, on a state of its own.
+async fn soak_for(settings: Settings, time: Duration) -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let folder = state::temporary_folder()?;
+    tokio::select! {
+        soaked = soak::soak(aside(settings, folder.path()), time) => say(&soaked?.to_string()),
+        _ = interrupt.recv() => bail!("stopped"),
     }
     Ok(())
 }

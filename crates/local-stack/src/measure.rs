@@ -28,7 +28,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    fn of(process: u32) -> Result<Self> {
+    /// Of a running process.
+    pub fn of(process: u32) -> Result<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{process}/status"))?)
     }
 
