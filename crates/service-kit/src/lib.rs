@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod epoch;
 pub mod faults;
 pub mod health;
+mod host;
 pub mod input;
 mod log;
 pub mod metrics;

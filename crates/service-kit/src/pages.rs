@@ -7,6 +7,7 @@ use crate::{
     Identity, Problem, Request, Response, body,
     faults::Faults,
     health::{Heartbeat, Readiness},
+    host,
     metrics::Metrics,
     workload::Mode,
 };
@@ -42,7 +43,8 @@ impl Pages {
     }
 
     /// Any page of the admin listener.
-    pub async fn admin(&self, request: Request) -> Result<Response, Problem> {
+    pub async fn admin(&self, mut request: Request) -> Result<Response, Problem> {
+        host::settle(&mut request)?;
         match request.uri().path() {
             "/faults" => self.faults.answer(request).await,
             path => self.page(request.method(), path),

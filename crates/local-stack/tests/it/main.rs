@@ -21,6 +21,7 @@ mod model_stock;
 mod orders;
 mod overload;
 mod races;
+mod reported;
 mod statements;
 mod support;
 mod telemetry;

@@ -1,4 +1,4 @@
-//! What happens to each request of the public listener, in order: probe, route, trace, admission, permit, handler,
+//! What happens to each request of the public listener, in order: host, probe, route, trace, admission, permit, handler,
 //! count, log.
 
 use std::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     App, Problem, Request, Response, database::chain, deadline, deadline::Deadline,
-    faults::Dropped, pages::Pages, scope, scope::Scope, server::Peer, telemetry::Trace,
+    faults::Dropped, host, pages::Pages, scope, scope::Scope, server::Peer, telemetry::Trace,
 };
 
 /// Why [`scope::with`] finds one.
@@ -54,12 +54,13 @@ impl<A: App> Pipeline<A> {
     /// connection.
     pub(super) async fn answer(
         self: Arc<Self>,
-        request: Box<Request>,
+        mut request: Box<Request>,
         peer: Peer,
     ) -> Result<Response, Dropped> {
+        let host = host::settle(&mut request);
         let mut response = match self.pages.probe(request.method(), request.uri().path()) {
-            Some(response) => response,
-            None => self.logged(request, peer).await?,
+            Some(response) if host.is_ok() => response,
+            _ => self.logged(request, host, peer).await?,
         };
         // Lets pooled clients go before the connections are closed: one closed just as the next request is sent would
         // lose it (RFC 9112, 9.6).
@@ -70,7 +71,12 @@ impl<A: App> Pipeline<A> {
     }
 
     /// Answers a request that is no probe: it is counted, logged and traced.
-    async fn logged(&self, request: Box<Request>, peer: Peer) -> Result<Response, Dropped> {
+    async fn logged(
+        &self,
+        request: Box<Request>,
+        host: Result<(), Problem>,
+        peer: Peer,
+    ) -> Result<Response, Dropped> {
         let begin = Instant::now();
         let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
@@ -91,7 +97,7 @@ impl<A: App> Pipeline<A> {
         let limit = self.kit.config.request_timeout;
         let deadline = Some(Deadline::of(request.headers(), begin, limit));
         let scope = Scope { deadline, trace: trace.clone(), peer: Some(peer.header) };
-        let work = pin!(self.admitted(routed, template, request));
+        let work = pin!(self.admitted(host, routed, template, request));
         let result = scope.run(work.instrument(span.clone())).await?;
         // A caller whose deadline passed had stopped waiting, as a client that went away: no error of this service.
         let is_given_up = match &result {
@@ -121,10 +127,14 @@ impl<A: App> Pipeline<A> {
     /// The handler, if who asks may come in and there is room for one more.
     async fn admitted(
         &self,
+        host: Result<(), Problem>,
         routed: Result<(A::Route, &'static str), Problem>,
         template: &'static str,
         request: Box<Request>,
     ) -> Result<Result<Response, Problem>, Dropped> {
+        if let Err(problem) = host {
+            return Ok(Err(problem));
+        }
         let route = routed.as_ref().ok().map(|(route, _)| route);
         // Before there is a permit: who waits to be known takes nobody's room.
         match self.app.admit(route, &request).await.and(routed) {
