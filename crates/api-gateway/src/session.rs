@@ -3,9 +3,12 @@
 //! It names an API key and its own end, authenticated by HMAC-SHA-256 (RFC 2104) over both and the key's hash: with the
 //! key it ends too. What is not kept cannot be taken back: after signing out the cookie is gone from the browser alone.
 
-use std::sync::Arc;
+use std::{str, sync::Arc};
 
-use hyper::{HeaderMap, header::COOKIE};
+use hyper::{
+    HeaderMap,
+    header::{COOKIE, HeaderValue},
+};
 use ring::hmac;
 use service_kit::BoxError;
 use subtle::ConstantTimeEq;
@@ -68,14 +71,15 @@ fn secure(is_https: bool) -> &'static str {
     if is_https { "; Secure" } else { "" }
 }
 
-/// The cookie's value; none when there is none, or several.
+/// The cookie's value; none when there is none, or several. Pairs are read as bytes, each by itself: those of other
+/// applications on the same host may hold anything.
 fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs =
-        texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let mut values = pairs.filter(|(name, _)| *name == NAME).map(|(_, value)| value);
+    let lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+    let mut values =
+        pairs.filter_map(|pair| pair.strip_prefix(NAME.as_bytes())?.strip_prefix(b"="));
     let first = values.next()?;
-    values.next().is_none().then_some(first)
+    values.next().is_none().then_some(str::from_utf8(first).ok()?)
 }
 
 #[cfg(test)]
@@ -139,6 +143,19 @@ mod tests {
         fn a_made_up_cookie_is_no_session(value in "[ -~]{0,120}") {
             let headers = HeaderMap::from_iter([(COOKIE, format!("{NAME}={value}").parse().unwrap())]);
             proptest::prop_assert!(signer("s").key(&headers, &keys("1"), NOW).is_none());
+        }
+
+        #[test]
+        fn other_applications_cookies_end_no_session(other in "[^;\x00-\x1f\x7f]{0,40}") {
+            proptest::prop_assume!(!other.trim().starts_with(NAME));
+            let keys = keys("1");
+            let begun = signer("s").begin(&keys.named("a.b").unwrap(), NOW, false);
+            let own = begun.split(';').next().unwrap();
+            for line in [format!("{other}; {own}"), format!("{own};{other}")] {
+                let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+                let headers = HeaderMap::from_iter([(COOKIE, line)]);
+                proptest::prop_assert!(signer("s").key(&headers, &keys, NOW).is_some());
+            }
         }
     }
 }

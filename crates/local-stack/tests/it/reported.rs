@@ -4,6 +4,7 @@
 //! a table for a new kind. All rows run one after the other against one stack, so that a row costs milliseconds; raw
 //! sockets send what no client library would.
 
+mod cookies;
 mod host;
 
 use local_stack::{Service, Stack, http, state::temporary_folder};
@@ -168,7 +169,10 @@ async fn every_reported_fault_has_its_right_answer() {
     let state = temporary_folder().unwrap();
     let stack = start(&state).await;
     let values = Values::of(&stack).await;
-    let tables = [host::rows()];
+    let tables = [
+        host::rows(),
+        cookies::rows(),
+    ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
         wrong.extend(row.run(&stack, &values).await);
