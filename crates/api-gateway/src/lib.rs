@@ -1,5 +1,6 @@
 //! api-gateway: the only way in. The dashboard, the API passed on to orders and inventory, and what the whole looks like.
 
+pub mod accept;
 pub mod access;
 pub mod config;
 pub mod dashboard;

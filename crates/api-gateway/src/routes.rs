@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use hyper::{
     Method, StatusCode,
-    header::{ACCEPT, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::json;
 use service_kit::{
@@ -20,6 +20,7 @@ use service_kit::{
 use uuid::Uuid;
 
 use crate::{
+    accept::prefers_html,
     access::{self, Access},
     config::Config,
     dashboard::{
@@ -142,8 +143,7 @@ impl Gateway {
 
     async fn dashboard(&self, request: &Request) -> Result<Response, Problem> {
         let headers = request.headers();
-        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-        let as_html = accept.is_some_and(|accept| accept.contains("text/html"));
+        let as_html = prefers_html(headers);
         let outcome = Outcome::from_query(request.uri().query());
         let session = match self.access.admit_look(headers) {
             Err(refused) if as_html && refused.status() == StatusCode::UNAUTHORIZED => {

@@ -4,6 +4,7 @@
 //! a table for a new kind. All rows run one after the other against one stack, so that a row costs milliseconds; raw
 //! sockets send what no client library would.
 
+mod accept;
 mod cookies;
 mod host;
 
@@ -172,6 +173,7 @@ async fn every_reported_fault_has_its_right_answer() {
     let tables = [
         host::rows(),
         cookies::rows(),
+        accept::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
