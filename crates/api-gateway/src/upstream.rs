@@ -138,9 +138,7 @@ fn outward_uri(uri: &Uri, base: &Uri) -> Result<Uri, Problem> {
 fn outward<B>(head: &Parts, uri: Uri, peer: Option<HeaderValue>, body: B) -> hyper::Request<B> {
     let mut request = hyper::Request::new(body);
     *request.uri_mut() = uri;
-    // For HEAD our server leaves the body out.
-    *request.method_mut() =
-        if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+    *request.method_mut() = head.method.clone();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + MORE_HEADERS);
     for (name, value) in &head.headers {
         if !HOP_BY_HOP.contains(name) && !OURS.contains(name) {
@@ -251,7 +249,7 @@ mod tests {
         let head = head(Method::HEAD, "http://evil/api/v1/orders?page_size=2", &[]);
         let outward = outward(&head, outward_uri(&head.uri, &base).unwrap(), None, ());
         assert_eq!(*outward.uri(), "http://orders:81/v1/orders?page_size=2");
-        assert_eq!(outward.method(), Method::GET);
+        assert_eq!(outward.method(), Method::HEAD);
     }
 
     #[test]

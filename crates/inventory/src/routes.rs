@@ -7,7 +7,7 @@ use prometheus::{IntCounterVec, Opts};
 use serde_json::json;
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
-    input::{Page, idempotency_key, is_identifier, segments},
+    input::{Page, as_get, idempotency_key, is_identifier, segments},
     metrics::register,
     workload::Verifier,
 };
@@ -165,12 +165,12 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
     let sku = |sku: &str| if is_identifier(sku) { Ok(sku.to_owned()) } else { Err(not_found()) };
     let id =
         |id: &str| id.parse::<Uuid>().map_err(|_| Problem::not_found("an order's id is a UUID"));
-    Ok(match (method, segments.as_slice()) {
+    Ok(match (as_get(method), segments.as_slice()) {
         (&Method::GET, ["v1", "items"]) => (Route::List, "/v1/items"),
-        (_, ["v1", "items"]) => return Err(Problem::method_not_allowed("GET")),
+        (_, ["v1", "items"]) => return Err(Problem::method_not_allowed("GET, HEAD")),
         (&Method::GET, ["v1", "items", item]) => (Route::Get(sku(item)?), "/v1/items/{sku}"),
         (&Method::PUT, ["v1", "items", item]) => (Route::Put(sku(item)?), "/v1/items/{sku}"),
-        (_, ["v1", "items", _]) => return Err(Problem::method_not_allowed("GET, PUT")),
+        (_, ["v1", "items", _]) => return Err(Problem::method_not_allowed("GET, HEAD, PUT")),
         (&Method::POST, ["v1", "items", item, "receipts"]) => {
             (Route::Receive(sku(item)?), "/v1/items/{sku}/receipts")
         }
@@ -210,6 +210,9 @@ mod tests {
                 format!("/v1/reservations/{id}/return"),
                 Ok("/v1/reservations/{order_id}/return"),
             ),
+            (Method::HEAD, "/v1/items".to_owned(), Ok("/v1/items")),
+            (Method::HEAD, "/v1/items/A-1".to_owned(), Ok("/v1/items/{sku}")),
+            (Method::HEAD, format!("/v1/reservations/{id}"), Err(405)),
             (Method::DELETE, "/v1/items/A-1".to_owned(), Err(405)),
             (Method::PUT, "/v1/reservations/1".to_owned(), Err(404)),
             (Method::GET, "/v1/items/a%20b".to_owned(), Err(404)),

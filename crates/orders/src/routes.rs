@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::{Method, StatusCode};
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
-    input::{Page, idempotency_key, segments},
+    input::{Page, as_get, idempotency_key, segments},
     workload::Verifier,
 };
 use uuid::Uuid;
@@ -88,12 +88,12 @@ fn route(method: &Method, path: &str) -> Result<(Route, &'static str), Problem> 
     let segments = segments(path).ok_or_else(not_found)?;
     let id =
         |id: &str| id.parse::<Uuid>().map_err(|_| Problem::not_found("an order's id is a UUID"));
-    Ok(match (method, segments.as_slice()) {
+    Ok(match (as_get(method), segments.as_slice()) {
         (&Method::POST, ["v1", "orders"]) => (Route::Place, "/v1/orders"),
         (&Method::GET, ["v1", "orders"]) => (Route::List, "/v1/orders"),
-        (_, ["v1", "orders"]) => return Err(Problem::method_not_allowed("GET, POST")),
+        (_, ["v1", "orders"]) => return Err(Problem::method_not_allowed("GET, HEAD, POST")),
         (&Method::GET, ["v1", "orders", order]) => (Route::Get(id(order)?), "/v1/orders/{id}"),
-        (_, ["v1", "orders", _]) => return Err(Problem::method_not_allowed("GET")),
+        (_, ["v1", "orders", _]) => return Err(Problem::method_not_allowed("GET, HEAD")),
         (&Method::POST, ["v1", "orders", order, "cancel"]) => {
             (Route::Cancel(id(order)?), "/v1/orders/{id}/cancel")
         }
@@ -113,6 +113,9 @@ mod tests {
             (Method::POST, "/v1/orders".to_owned(), Ok("/v1/orders")),
             (Method::GET, format!("/v1/orders/{id}"), Ok("/v1/orders/{id}")),
             (Method::POST, format!("/v1/orders/{id}/cancel"), Ok("/v1/orders/{id}/cancel")),
+            (Method::HEAD, "/v1/orders".to_owned(), Ok("/v1/orders")),
+            (Method::HEAD, format!("/v1/orders/{id}"), Ok("/v1/orders/{id}")),
+            (Method::HEAD, format!("/v1/orders/{id}/cancel"), Err(405)),
             (Method::DELETE, "/v1/orders".to_owned(), Err(405)),
             (Method::GET, "/v1/orders/1".to_owned(), Err(404)),
             (Method::GET, "/info".to_owned(), Err(404)),

@@ -113,13 +113,13 @@ impl Faults {
         self.active().values().map(show).collect()
     }
 
-    /// Answers `GET`, `PUT` and `DELETE /faults`.
+    /// Answers `GET`, `HEAD`, `PUT` and `DELETE /faults`.
     pub(crate) async fn answer(&self, request: Request) -> Result<Response, Problem> {
         if !self.is_on {
             return Err(Problem::not_found("faults are off: FAULTS=on allows them"));
         }
         match *request.method() {
-            Method::GET => {}
+            Method::GET | Method::HEAD => {}
             Method::PUT => {
                 let bytes = body::read(request, 4096, Duration::from_secs(5)).await?;
                 let rule: Rule = body::parse(&bytes)?;
@@ -127,7 +127,7 @@ impl Faults {
                 self.set(rule);
             }
             Method::DELETE => self.active().clear(),
-            _ => return Err(Problem::method_not_allowed("GET, PUT, DELETE")),
+            _ => return Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE")),
         }
         Ok(body::json(StatusCode::OK, &json!({"faults": self.shown()})))
     }

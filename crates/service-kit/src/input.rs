@@ -2,7 +2,7 @@
 
 use std::str;
 
-use hyper::{HeaderMap, StatusCode, header::AUTHORIZATION};
+use hyper::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 
 use crate::Problem;
 
@@ -17,6 +17,11 @@ const MAX_CREDENTIAL: usize = 8 * 1024;
 const PAGE_SIZE: i64 = 50;
 /// The pages' largest size; a larger wish gets this.
 const MAX_PAGE_SIZE: i64 = 200;
+
+/// The method by which a route is found: HEAD goes where GET does (RFC 9110, 9.3.2), and our server leaves the body out.
+pub fn as_get(method: &Method) -> &Method {
+    if *method == Method::HEAD { &Method::GET } else { method }
+}
 
 /// A path's segments after the leading slash.
 #[derive(Debug, Default)]

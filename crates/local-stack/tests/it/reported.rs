@@ -6,6 +6,7 @@
 
 mod accept;
 mod cookies;
+mod head;
 mod host;
 
 use local_stack::{Service, Stack, http, state::temporary_folder};
@@ -174,11 +175,13 @@ async fn every_reported_fault_has_its_right_answer() {
         host::rows(),
         cookies::rows(),
         accept::rows(),
+        head::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
         wrong.extend(row.run(&stack, &values).await);
     }
+    wrong.extend(head::burnt_connections(&stack).await);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     stack.stop().await.unwrap();
 }
