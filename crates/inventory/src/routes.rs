@@ -7,7 +7,7 @@ use prometheus::{IntCounterVec, Opts};
 use serde_json::json;
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
-    input::{Page, as_get, idempotency_key, is_identifier, segments},
+    input::{List, Page, as_get, idempotency_key, is_identifier, segments},
     metrics::register,
     workload::Verifier,
 };
@@ -21,6 +21,9 @@ use crate::{
 
 /// The largest body in bytes.
 const BODY_BYTES: usize = 64 * 1024;
+
+/// The items, by SKU.
+const LIST: List = List { tag: 'i', is_key: is_identifier };
 
 /// The service.
 #[derive(Debug)]
@@ -67,9 +70,9 @@ impl Inventory {
     }
 
     async fn list(&self, request: &Request) -> Result<Response, Problem> {
-        let page = Page::from_query(request.uri().query())?;
+        let page = Page::from_query(request.uri().query(), LIST)?;
         let mut items = self.store.items(&page).await?;
-        let next = page.cut(&mut items, |item| item.sku.clone());
+        let next = page.cut(LIST, &mut items, |item| item.sku.clone());
         Ok(body::json(StatusCode::OK, &json!({"items": items, "next_page_token": next})))
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::{Method, StatusCode};
 use service_kit::{
     App, Kit, Problem, Request, Response, body,
-    input::{Page, as_get, idempotency_key, segments},
+    input::{List, Page, as_get, idempotency_key, segments},
     workload::Verifier,
 };
 use uuid::Uuid;
@@ -18,6 +18,10 @@ use crate::{
 
 /// The largest body in bytes.
 const BODY_BYTES: usize = 64 * 1024;
+
+/// The orders, by their ids as they are written.
+const LIST: List =
+    List { tag: 'o', is_key: |key| key.parse::<Uuid>().is_ok_and(|id| id.to_string() == key) };
 
 /// The service.
 #[derive(Debug)]
@@ -55,9 +59,9 @@ impl Orders {
     }
 
     async fn list(&self, request: &Request) -> Result<Response, Problem> {
-        let page = Page::from_query(request.uri().query())?;
-        let mut orders = self.placing.store.orders(page.size, store::after(&page)?).await?;
-        let next = page.cut(&mut orders, |order| order.id.to_string());
+        let page = Page::from_query(request.uri().query(), LIST)?;
+        let mut orders = self.placing.store.orders(page.size, store::after(&page)).await?;
+        let next = page.cut(LIST, &mut orders, |order| order.id.to_string());
         Ok(body::json(StatusCode::OK, &OrderPage { orders, next_page_token: next }))
     }
 }

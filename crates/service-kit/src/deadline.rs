@@ -8,7 +8,7 @@ use hyper::{
 };
 use tokio::time::Instant;
 
-use crate::scope;
+use crate::{input::digits, scope};
 
 /// The milliseconds that the caller still waits, a whole number. It can only shorten what the service allows.
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -28,8 +28,8 @@ impl Deadline {
     /// Of a request that began with these headers: what the caller still waits, but at most `limit`. A header that is
     /// no number says nothing.
     pub(crate) fn of(headers: &HeaderMap, begin: Instant, limit: Duration) -> Self {
-        let told = headers.get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let told = told.map(|millis: u32| Duration::from_millis(millis.into()));
+        let told = headers.get(HEADER).and_then(|value| digits(value.to_str().ok()?));
+        let told = told.map(|millis| Duration::from_millis(millis.into()));
         let is_callers = told.is_some_and(|told| told < limit);
         let within = told.map_or(limit, |told| told.min(limit));
         Self { at: begin + within, within, is_callers }

@@ -99,23 +99,23 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads `page_size` and `page_token` from a query; anything else is a fault.
-    pub fn from_query(query: Option<&str>) -> Result<Self, Problem> {
-        let mut page = Self { size: PAGE_SIZE, after: None };
+    /// Reads `page_size` and `page_token`, each once at most, from a query for this list; anything else is a fault.
+    pub fn from_query(query: Option<&str>, list: List) -> Result<Self, Problem> {
+        let (mut size, mut after) = (None, None);
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "page_size" => {
-                    let size = value.parse::<u32>().ok().filter(|size| *size > 0);
-                    let size = size.ok_or_else(|| {
+                    let number = digits(value).filter(|size| *size > 0).ok_or_else(|| {
                         Problem::bad_request("page_size is not a whole number above 0")
                     })?;
-                    page.size = i64::from(size).min(MAX_PAGE_SIZE);
+                    once(&mut size, i64::from(number).min(MAX_PAGE_SIZE), name)?;
                 }
                 "page_token" => {
-                    let token = decode(value)
-                        .ok_or_else(|| Problem::bad_request("page_token is not one of ours"))?;
-                    page.after = Some(token);
+                    let key = list.decode(value).ok_or_else(|| {
+                        Problem::bad_request("page_token is not one of this list")
+                    })?;
+                    once(&mut after, key, name)?;
                 }
                 _ => {
                     return Err(Problem::bad_request(
@@ -124,32 +124,68 @@ impl Page {
                 }
             }
         }
-        Ok(page)
+        Ok(Self { size: size.unwrap_or(PAGE_SIZE), after })
     }
 
-    /// Cuts a list that was read with one entry too many; the token of the next page, if there is one.
-    pub fn cut<T>(&self, entries: &mut Vec<T>, key: impl Fn(&T) -> String) -> Option<String> {
+    /// Cuts this list that was read with one entry too many; the token of the next page, if there is one.
+    pub fn cut<T>(
+        &self,
+        list: List,
+        entries: &mut Vec<T>,
+        key: impl Fn(&T) -> String,
+    ) -> Option<String> {
         let size = usize::try_from(self.size).expect("a page size is small");
         if entries.len() <= size {
             return None;
         }
         entries.truncate(size);
-        entries.last().map(|last| encode(&key(last)))
+        entries.last().map(|last| list.encode(&key(last)))
     }
 }
 
-/// An opaque token with a version: hexadecimal, so that it needs no escaping anywhere.
-fn encode(key: &str) -> String {
-    key.bytes().fold("1".to_owned(), |token, byte| format!("{token}{byte:02x}"))
+/// A list that is read in pages: its tokens are good for no other.
+#[derive(Debug, Clone, Copy)]
+pub struct List {
+    /// What its tokens begin with: a letter, another for each list, and for each form of their keys.
+    pub tag: char,
+    /// Is a text one of its keys, in the spelling that tokens are made of?
+    pub is_key: fn(&str) -> bool,
 }
 
-fn decode(token: &str) -> Option<String> {
-    let hex = token
-        .strip_prefix('1')
-        .filter(|hex| hex.is_ascii() && hex.len() % 2 == 0 && hex.len() <= 512)?;
-    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok());
-    let text = String::from_utf8(bytes.collect::<Option<Vec<_>>>()?).ok()?;
-    (!text.is_empty() && !text.contains('\0')).then_some(text)
+impl List {
+    /// An opaque token: hexadecimal, so that it needs no escaping anywhere.
+    fn encode(self, key: &str) -> String {
+        key.bytes().fold(self.tag.into(), |token, byte| format!("{token}{byte:02x}"))
+    }
+
+    /// The key of a token; none unless it is spelled as it was given.
+    fn decode(self, token: &str) -> Option<String> {
+        let hex = token.strip_prefix(self.tag)?.as_bytes();
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Some(byte - b'0'),
+            b'a'..=b'f' => Some(byte - b'a' + 10),
+            _ => None,
+        };
+        let bytes = hex.chunks(2).map(|pair| match *pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        });
+        let key = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
+        (self.is_key)(&key).then_some(key)
+    }
+}
+
+/// A whole number in digits alone: Rust's own parser takes a sign.
+pub fn digits(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// Sets a parameter's value, unless it was set before.
+fn once<T>(parameter: &mut Option<T>, value: T, name: &str) -> Result<(), Problem> {
+    match parameter.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Problem::bad_request(format!("the parameter {name} is given twice"))),
+    }
 }
 
 /// Collects what is wrong with a request's values.
@@ -228,25 +264,35 @@ mod tests {
         }
     }
 
+    const LIST: List = List { tag: 't', is_key: |key| !key.is_empty() };
+    const OTHER: List = List { tag: 'o', ..LIST };
+
     #[test]
     fn page_tokens_come_back_and_others_are_refused() {
         let page = Page { size: 2, after: None };
         let mut entries = vec!["a", "bé", "c"];
-        let token = page.cut(&mut entries, |entry| (*entry).to_owned()).unwrap();
+        let token = page.cut(LIST, &mut entries, |entry| (*entry).to_owned()).unwrap();
         assert_eq!(entries, ["a", "bé"]);
-        let next = Page::from_query(Some(&format!("page_size=500&page_token={token}"))).unwrap();
+        let query = format!("page_size=500&page_token={token}");
+        let next = Page::from_query(Some(&query), LIST).unwrap();
         assert_eq!(next, Page { size: 200, after: Some("bé".to_owned()) });
+        assert!(Page::from_query(Some(&query), OTHER).is_err());
         for query in [
+            &format!("{query}&page_size=1"),
+            &format!("{query}&page_token={token}"),
+            &format!("page_token={}", token.to_uppercase()),
             "page_token=x",
-            "page_token=1f",
-            "page_token=1",
-            "page_token=100",
+            "page_token=t6",
+            "page_token=t+6",
+            "page_token=tff",
+            "page_token=t",
             "page_size=0",
             "page_size=-1",
+            "page_size=+1",
             "page_size=",
             "limit=3",
         ] {
-            assert!(Page::from_query(Some(query)).is_err(), "{query}");
+            assert!(Page::from_query(Some(query), LIST).is_err(), "{query}");
         }
     }
 
@@ -263,14 +309,23 @@ mod tests {
 
         #[test]
         fn a_page_token_comes_back_as_the_key_it_was_made_of(key in "\\PC{1,100}") {
-            let token = encode(&key);
+            let token = LIST.encode(&key);
             prop_assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-            prop_assert_eq!(decode(&token), Some(key));
+            prop_assert_eq!(OTHER.decode(&token), None);
+            prop_assert_eq!(LIST.decode(&token), Some(key));
+        }
+
+        /// There is one spelling of each token.
+        #[test]
+        fn a_token_that_is_read_is_the_one_that_was_given(token in "t[0-9a-fA-F+]{0,12}") {
+            if let Some(key) = LIST.decode(&token) {
+                prop_assert_eq!(LIST.encode(&key), token);
+            }
         }
 
         #[test]
         fn any_query_is_a_page_within_bounds_or_a_400(query in "\\PC{0,60}") {
-            match Page::from_query(Some(&query)) {
+            match Page::from_query(Some(&query), LIST) {
                 Ok(page) => prop_assert!((1..=MAX_PAGE_SIZE).contains(&page.size)),
                 Err(problem) => prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
             }

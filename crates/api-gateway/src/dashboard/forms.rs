@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use service_kit::{
     Problem, Response,
     body::{self, TEXT},
-    input::is_identifier,
+    input::{digits, is_identifier},
 };
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ impl Placement {
     pub fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         let [key, sku, quantity] = fields(bytes, ["key", "sku", "quantity"])?;
         let key = key.and_then(|key| key.parse().ok());
-        let quantity = quantity.and_then(|quantity| quantity.trim().parse().ok());
+        let quantity = quantity.and_then(|quantity| digits(quantity.trim())).map(i64::from);
         match (key, sku, quantity) {
             (Some(key), Some(sku), Some(quantity))
                 if is_identifier(&sku) && (1..=MAX_QUANTITY).contains(&quantity) =>
@@ -258,6 +258,7 @@ mod tests {
             "",
             "key=1&sku=a&quantity=1",
             &format!("key={key}&sku=a&quantity=x"),
+            &format!("key={key}&sku=a&quantity=%2B1"),
             &format!("key={key}&sku=a"),
             &format!("key={key}&sku=a&quantity=0"),
             &format!("key={key}&sku=a+b&quantity=1"),

@@ -8,6 +8,7 @@ mod accept;
 mod cookies;
 mod head;
 mod host;
+mod pages;
 
 use local_stack::{Service, Stack, http, state::temporary_folder};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -176,6 +177,7 @@ async fn every_reported_fault_has_its_right_answer() {
         cookies::rows(),
         accept::rows(),
         head::rows(),
+        pages::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
