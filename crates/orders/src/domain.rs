@@ -17,6 +17,10 @@ pub const MAX_QUANTITY: i64 = 1_000_000;
 /// The most lines of an order.
 pub const MAX_LINES: usize = 100;
 
+/// The largest amount in minor units: up to 2^53 - 1 whole numbers are exact to whoever reads JSON's as binary64, as
+/// JavaScript and jq do (RFC 8259, 6).
+pub const MAX_AMOUNT: i64 = (1 << 53) - 1;
+
 /// An amount in the minor unit of a currency.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
@@ -100,7 +104,8 @@ pub fn total(lines: &[PricedLine]) -> Result<Money, Error> {
         return Err(Error::MixedCurrencies);
     }
     let minor = lines.iter().try_fold(0_i64, |sum, line| {
-        line.unit_price.minor.checked_mul(line.quantity).and_then(|price| sum.checked_add(price))
+        let price = line.unit_price.minor.checked_mul(line.quantity)?;
+        sum.checked_add(price).filter(|sum| *sum <= MAX_AMOUNT)
     });
     Ok(Money { minor: minor.ok_or(Error::TotalTooLarge)?, currency: currency.to_owned() })
 }
@@ -198,7 +203,15 @@ mod tests {
             total(&[priced(1, "EUR", 1), priced(1, "USD", 1)]),
             Err(Error::MixedCurrencies)
         ));
-        assert!(matches!(total(&[priced(i64::MAX, "EUR", 2)]), Err(Error::TotalTooLarge)));
+        let bound = total(&[priced(MAX_AMOUNT - 1, "EUR", 1), priced(1, "EUR", 1)]);
+        assert_eq!(bound.unwrap().minor, 9_007_199_254_740_991);
+        for lines in [
+            &[priced(MAX_AMOUNT, "EUR", 1), priced(1, "EUR", 1)][..],
+            &[priced(1 << 53, "EUR", 1)],
+            &[priced(i64::MAX, "EUR", 2)],
+        ] {
+            assert!(matches!(total(lines), Err(Error::TotalTooLarge)), "{lines:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use service_kit::{BoxError, Problem, database::DatabaseError};
 
-use crate::domain::Status;
+use crate::domain::{MAX_AMOUNT, Status};
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,10 @@ impl From<Error> for Problem {
                 unprocessable("mixed-currencies", "The lines are in different currencies")
                     .detail("an order has one currency: place one for each")
             }
-            Error::TotalTooLarge => unprocessable("total-too-large", "The total is too large"),
+            Error::TotalTooLarge => unprocessable("total-too-large", "The total is too large")
+                .detail(format!(
+                    "a total is at most {MAX_AMOUNT} minor units: place several orders"
+                )),
             Error::KeyAtWork => Self::conflict(
                 "idempotency-key-at-work",
                 "The first request with this key is at work",

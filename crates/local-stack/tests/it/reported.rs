@@ -5,6 +5,7 @@
 //! sockets send what no client library would.
 
 mod accept;
+mod amounts;
 mod cookies;
 mod head;
 mod host;
@@ -178,6 +179,7 @@ async fn every_reported_fault_has_its_right_answer() {
         accept::rows(),
         head::rows(),
         pages::rows(),
+        amounts::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
