@@ -3,12 +3,15 @@
 use serde_json::Value;
 
 /// ISO 4217 currencies without a minor unit.
-const WITHOUT_MINOR: [&str; 16] = [
-    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV",
-    "XAF", "XOF", "XPF",
+const WITHOUT_MINOR: [&str; 17] = [
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND",
+    "VUV", "XAF", "XOF", "XPF",
 ];
 /// ISO 4217 currencies whose minor unit is a thousandth.
 const THOUSANDTHS: [&str; 7] = ["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"];
+
+/// ISO 4217 currencies whose minor unit is a ten-thousandth.
+const TEN_THOUSANDTHS: [&str; 2] = ["CLF", "UYW"];
 
 /// Text that stands in HTML, in attributes too.
 pub fn escape(text: &str) -> String {
@@ -49,6 +52,8 @@ pub fn money(value: &Value) -> String {
         return format!("{minor} {currency}");
     } else if THOUSANDTHS.contains(&currency) {
         3
+    } else if TEN_THOUSANDTHS.contains(&currency) {
+        4
     } else {
         2
     };
@@ -77,6 +82,7 @@ mod tests {
             (123_456, "EUR", "1234.56 EUR"),
             (500, "JPY", "500 JPY"),
             (1500, "KWD", "1.500 KWD"),
+            (15_000, "CLF", "1.5000 CLF"),
             (-5, "EUR", "-0.05 EUR"),
         ] {
             assert_eq!(money(&json!({"minor": minor, "currency": currency})), expected);

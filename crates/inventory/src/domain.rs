@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use service_kit::{Problem, input::Faults, input::is_identifier};
 use uuid::Uuid;
 
+use crate::currency::is_currency;
+
 /// The largest price in minor units: with the largest quantities a total stays within 64 bits.
 pub const MAX_PRICE: i64 = 1_000_000_000;
 /// The largest quantity of a line or receipt.
@@ -63,9 +65,11 @@ impl ItemInput {
             "unit_price.minor",
             format!("is from 0 to {MAX_PRICE}"),
         );
-        let currency = price.currency.len() == 3
-            && price.currency.bytes().all(|byte| byte.is_ascii_uppercase());
-        faults.check(currency, "unit_price.currency", "is an ISO 4217 code, e.g. EUR");
+        faults.check(
+            is_currency(&price.currency),
+            "unit_price.currency",
+            "is the code of a currency of today by ISO 4217, e.g. EUR",
+        );
         faults.finish()
     }
 }
@@ -238,5 +242,6 @@ mod tests {
         assert!(!valid(-1, "EUR"));
         assert!(!valid(1, "eur"));
         assert!(!valid(1, "EURO"));
+        assert!(!valid(1, "ZZZ"));
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod config;
+mod currency;
 pub mod domain;
 pub mod error;
 pub mod routes;

@@ -4,7 +4,7 @@ use std::str;
 
 use hyper::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
 
-use crate::Problem;
+use crate::{Problem, text::is_visible};
 
 /// The most segments of a path.
 const MAX_SEGMENTS: usize = 8;
@@ -200,14 +200,15 @@ impl Faults {
         }
     }
 
-    /// A fault unless the text has 1 to `limit` characters and no control character.
+    /// A fault unless the text has 1 to `limit` characters, and all of it can be seen.
     pub fn check_text(&mut self, text: &str, limit: usize, path: &str) {
         let length = text.chars().count();
-        let valid = (1..=limit).contains(&length) && !text.chars().any(char::is_control);
         self.check(
-            valid,
+            (1..=limit).contains(&length) && is_visible(text),
             path,
-            format!("has 1 to {limit} characters, none of them a control character"),
+            format!(
+                "has 1 to {limit} characters, at least one of them visible, and no control or invisible ones"
+            ),
         );
     }
 

@@ -24,6 +24,7 @@ pub mod run;
 mod scope;
 pub mod server;
 pub mod telemetry;
+mod text;
 mod tls;
 pub mod watched;
 pub mod workload;

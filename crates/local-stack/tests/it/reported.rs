@@ -10,6 +10,7 @@ mod cookies;
 mod head;
 mod host;
 mod pages;
+mod text;
 
 use local_stack::{Service, Stack, http, state::temporary_folder};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -180,6 +181,7 @@ async fn every_reported_fault_has_its_right_answer() {
         head::rows(),
         pages::rows(),
         amounts::rows(),
+        text::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
