@@ -112,17 +112,17 @@ impl Gateway {
     async fn demo_place(&self, request: Request) -> Result<Response, Problem> {
         let placement = Placement::parse(&self.form(request).await?)?;
         let (key, order) = (placement.key.to_string(), placement.order());
-        let status = self.orders.post("v1/orders", &key, &order).await?;
+        let (status, problem) = self.orders.post("v1/orders", &key, &order).await?;
         self.look.expire();
-        Ok(forms::back(Outcome::of(status, Outcome::Placed)))
+        Ok(forms::back(Outcome::of(status, &problem, Outcome::Placed)))
     }
 
     /// Cancels the order of the dashboard's button, and shows the page again.
     async fn demo_cancel(&self, request: &Request) -> Result<Response, Problem> {
         let path = request.uri().path().trim_start_matches("/demo/");
-        let status = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
+        let (status, problem) = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
         self.look.expire();
-        Ok(forms::back(Outcome::of(status, Outcome::Cancelled)))
+        Ok(forms::back(Outcome::of(status, &problem, Outcome::Cancelled)))
     }
 
     /// Begins a session with the key of the dashboard's form.

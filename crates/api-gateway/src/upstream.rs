@@ -102,17 +102,24 @@ impl Upstream {
             .source(format!("{} answered {status} to this gateway's own token", self.name)))
     }
 
-    /// Sends a request of the gateway's own; it must be safe to repeat. The status of the answer.
-    pub async fn post(&self, path: &str, key: &str, body: &Value) -> Result<StatusCode, Problem> {
+    /// Sends a request of the gateway's own; it must be safe to repeat. The status of the answer, and a problem's type.
+    pub async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> Result<(StatusCode, String), Problem> {
         let request = hyper::Request::post(format!("{}{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json")
             .header("idempotency-key", key)
             .body(json_body(body))
             .map_err(Problem::internal)?;
         let answer = self.client.send(request).await;
-        let status = answer.map_err(|error| error.into_problem(self.name))?.status();
-        self.check_let_in(status)?;
-        Ok(status)
+        let answer = answer.map_err(|error| error.into_problem(self.name))?;
+        self.check_let_in(answer.status())?;
+        let members: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        let problem = members["type"].as_str().and_then(|kind| kind.strip_prefix("/problems/"));
+        Ok((answer.status(), problem.unwrap_or_default().to_owned()))
     }
 
     /// A GET whose JSON the dashboard shows; none unless it succeeds.

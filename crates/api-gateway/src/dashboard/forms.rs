@@ -148,6 +148,20 @@ pub enum Outcome {
     Placed,
     /// There was not enough.
     Insufficient,
+    /// There is no such item.
+    UnknownItem,
+    /// The order would cost more than an amount can be.
+    TotalTooLarge,
+    /// The same form is being worked on.
+    InProgress,
+    /// The same form has placed another order.
+    Reused,
+    /// There is no such order.
+    NoOrder,
+    /// The order was rejected before.
+    Rejected,
+    /// Something else is there meanwhile.
+    Conflict,
     /// The order is cancelled.
     Cancelled,
     /// The values were not understood.
@@ -163,9 +177,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 15] = [
         Self::Placed,
         Self::Insufficient,
+        Self::UnknownItem,
+        Self::TotalTooLarge,
+        Self::InProgress,
+        Self::Reused,
+        Self::NoOrder,
+        Self::Rejected,
+        Self::Conflict,
         Self::Cancelled,
         Self::Refused,
         Self::Failed,
@@ -174,12 +195,19 @@ impl Outcome {
         Self::RefusedKey,
     ];
 
-    /// By what a service answered.
-    pub fn of(status: StatusCode, success: Self) -> Self {
-        match status {
-            status if status.is_success() => success,
-            StatusCode::CONFLICT => Self::Insufficient,
-            status if status.is_client_error() => Self::Refused,
+    /// By what orders answered: a status, and a problem's type.
+    pub fn of(status: StatusCode, problem: &str, success: Self) -> Self {
+        match (status, problem) {
+            (status, _) if status.is_success() => success,
+            (_, "insufficient-stock") => Self::Insufficient,
+            (_, "unknown-sku") => Self::UnknownItem,
+            (_, "total-too-large") => Self::TotalTooLarge,
+            (_, "idempotency-key-at-work") => Self::InProgress,
+            (_, "idempotency-key-reused") => Self::Reused,
+            (_, "illegal-move") => Self::Rejected,
+            (StatusCode::NOT_FOUND, _) => Self::NoOrder,
+            (StatusCode::CONFLICT, _) => Self::Conflict,
+            (status, _) if status.is_client_error() => Self::Refused,
             _ => Self::Failed,
         }
     }
@@ -194,6 +222,13 @@ impl Outcome {
         match self {
             Self::Placed => "placed",
             Self::Insufficient => "insufficient",
+            Self::UnknownItem => "unknown-item",
+            Self::TotalTooLarge => "total-too-large",
+            Self::InProgress => "in-progress",
+            Self::Reused => "reused",
+            Self::NoOrder => "no-order",
+            Self::Rejected => "rejected",
+            Self::Conflict => "conflict",
             Self::Cancelled => "cancelled",
             Self::Refused => "refused",
             Self::Failed => "failed",
@@ -207,7 +242,16 @@ impl Outcome {
     pub fn message(self) -> &'static str {
         match self {
             Self::Placed => "The order is placed.",
-            Self::Insufficient => "Not done: not enough is in stock, or the order is past that.",
+            Self::Insufficient => "Not done: not enough is in stock.",
+            Self::UnknownItem => "Not done: there is no such item.",
+            Self::TotalTooLarge => "Not done: the total is too large. Place several orders.",
+            Self::InProgress => "This order is being placed already, and appears here in a moment.",
+            Self::Reused => {
+                "Not done: this form has placed another order before. Fill it in again."
+            }
+            Self::NoOrder => "Not done: there is no such order.",
+            Self::Rejected => "Not done: the order was rejected, there is nothing to cancel.",
+            Self::Conflict => "Not done: something has changed meanwhile. Look again.",
             Self::Cancelled => "The order is cancelled; its stock is back.",
             Self::Refused => "Not done: a value was not understood.",
             Self::Failed => "Not done: a service does not answer. Try again in a moment.",
@@ -284,6 +328,27 @@ mod tests {
                 Ok(placement) => proptest::prop_assert!((1..=MAX_QUANTITY).contains(&placement.quantity)),
                 Err(problem) => proptest::prop_assert_eq!(problem.status(), StatusCode::BAD_REQUEST),
             }
+        }
+    }
+
+    #[test]
+    fn each_refusal_is_told_as_what_it_was() {
+        for (status, problem, expected) in [
+            (201, "", Outcome::Placed),
+            (409, "insufficient-stock", Outcome::Insufficient),
+            (409, "idempotency-key-at-work", Outcome::InProgress),
+            (409, "illegal-move", Outcome::Rejected),
+            (409, "another", Outcome::Conflict),
+            (422, "unknown-sku", Outcome::UnknownItem),
+            (422, "idempotency-key-reused", Outcome::Reused),
+            (422, "total-too-large", Outcome::TotalTooLarge),
+            (422, "invalid-values", Outcome::Refused),
+            (404, "not-found", Outcome::NoOrder),
+            (503, "unavailable", Outcome::Failed),
+            (500, "", Outcome::Failed),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Outcome::of(status, problem, Outcome::Placed), expected, "{problem}");
         }
     }
 

@@ -7,6 +7,7 @@
 mod accept;
 mod amounts;
 mod cookies;
+mod forms;
 mod head;
 mod host;
 mod pages;
@@ -142,7 +143,9 @@ impl Values {
         for number in 0..2 {
             place(stack, &format!("values-{number}"), order("NUT-M8", 1)).await;
         }
-        let placed = place(stack, "values", order("NUT-M8", 1)).await.json();
+        let placed = place(stack, "values", order("NUT-M8", 1)).await;
+        assert_eq!(place(stack, "values-rejected", order("NUT-M8", 1_000_000)).await.status, 409);
+        let rejected = get(stack, "/api/v1/orders?page_size=1").await.json();
         let token = async |path: &str| {
             let page = get(stack, path).await.json();
             page["next_page_token"].as_str().unwrap().to_owned()
@@ -150,7 +153,8 @@ impl Values {
         Self(vec![
             ("{key}", key.to_owned()),
             ("{session}", session),
-            ("{order}", placed["id"].as_str().unwrap().to_owned()),
+            ("{order}", placed.json()["id"].as_str().unwrap().to_owned()),
+            ("{rejected}", rejected["orders"][0]["id"].as_str().unwrap().to_owned()),
             ("{orders-token}", token("/api/v1/orders?page_size=1").await),
             ("{items-token}", token("/api/v1/items?page_size=1").await),
         ])
@@ -182,6 +186,7 @@ async fn every_reported_fault_has_its_right_answer() {
         pages::rows(),
         amounts::rows(),
         text::rows(),
+        forms::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
