@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
 use prometheus::{IntCounterVec, Opts};
 use serde_json::json;
 use service_kit::{
-    App, Kit, Problem, Request, Response, body,
+    App, Kit, Problem, Request, Response, body, conditional,
     input::{List, Page, as_get, idempotency_key, is_identifier, segments},
     metrics::register,
     workload::Verifier,
@@ -14,7 +14,7 @@ use service_kit::{
 use uuid::Uuid;
 
 use crate::{
-    domain::{ItemInput, ReceiptInput, Reservation, ReservationInput},
+    domain::{Item, ItemInput, ReceiptInput, Reservation, ReservationInput},
     error::Error,
     store::Store,
 };
@@ -24,6 +24,9 @@ const BODY_BYTES: usize = 64 * 1024;
 
 /// The items, by SKU.
 const LIST: List = List { tag: 'i', is_key: is_identifier };
+
+/// How often a conditional change is tried, each time on what is there then.
+const PUT_ATTEMPTS: usize = 5;
 
 /// The service.
 #[derive(Debug)]
@@ -77,10 +80,38 @@ impl Inventory {
     }
 
     async fn put(&self, sku: &str, request: Request) -> Result<Response, Problem> {
+        let headers = request.headers().clone();
         let input: ItemInput = self.read(request).await?;
         input.validate()?;
-        let (item, is_new) = self.store.put_item(sku, &input).await?;
+        let (item, is_new) = if conditional::is_conditional(&headers) {
+            self.put_if(sku, &headers, &input).await?
+        } else {
+            self.store.put_item(sku, &input).await?
+        };
+        // Without a tag: what is there is more than what was sent (RFC 9110, 9.3.4).
         Ok(body::json(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &item))
+    }
+
+    /// Makes or changes an item on the conditions of a request, which must hold at the moment of the change; true when it
+    /// is new.
+    async fn put_if(
+        &self,
+        sku: &str,
+        headers: &HeaderMap,
+        input: &ItemInput,
+    ) -> Result<(Item, bool), Problem> {
+        for _ in 0..PUT_ATTEMPTS {
+            let current = match self.store.item(sku).await {
+                Ok(item) => Some(item),
+                Err(Error::NoItem(_)) => None,
+                Err(error) => return Err(error.into()),
+            };
+            conditional::check_write(headers, current.as_ref())?;
+            if let Some(item) = self.store.put_item_onto(sku, input, current.as_ref()).await? {
+                return Ok((item, current.is_none()));
+            }
+        }
+        Err(Problem::unavailable("the item changes all the time"))
     }
 
     async fn receive(&self, sku: &str, request: Request) -> Result<Response, Problem> {
@@ -134,7 +165,9 @@ impl App for Inventory {
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
             Route::List => self.list(&request).await,
-            Route::Get(sku) => Ok(body::json(StatusCode::OK, &self.store.item(&sku).await?)),
+            Route::Get(sku) => {
+                conditional::answer(request.headers(), &self.store.item(&sku).await?)
+            }
             Route::Put(sku) => self.put(&sku, request).await,
             Route::Receive(sku) => self.receive(&sku, request).await,
             Route::Reserve(order_id) => self.reserve(order_id, request).await,

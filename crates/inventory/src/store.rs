@@ -8,7 +8,7 @@ use service_kit::{
     database::{Database, DatabaseError, Lookup, Migration},
     input::Page,
 };
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 use tracing::instrument;
 
 use crate::{
@@ -37,6 +37,19 @@ const PUT_ITEM: &str = concat!(
     RETURNING ",
     columns!(),
     ", xmax = 0 AS is_new"
+);
+/// No row: there is one.
+const INSERT_ITEM: &str = concat!(
+    "INSERT INTO items (sku, name, unit_price_minor, currency) VALUES ($1, $2, $3, $4)
+    ON CONFLICT DO NOTHING RETURNING ",
+    columns!()
+);
+/// No row: it is not as it was any more.
+const UPDATE_ITEM: &str = concat!(
+    "UPDATE items SET name = $2, unit_price_minor = $3, currency = $4
+    WHERE sku = $1 AND (name, unit_price_minor, currency, on_hand, reserved) = ($5, $6, $7, $8, $9)
+    RETURNING ",
+    columns!()
 );
 /// No row: the key was used before, or there is no such item.
 const RECEIVE: &str = concat!(
@@ -117,6 +130,27 @@ impl Store {
             .one(PUT_ITEM, &[&sku, &input.name, &price.minor, &price.currency])
             .await?;
         Ok((item(&row), row.get("is_new")))
+    }
+
+    /// Changes an item that is still this one, or makes it where there is none; none when it is another by now.
+    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
+    pub async fn put_item_onto(
+        &self,
+        sku: &str,
+        input: &ItemInput,
+        current: Option<&Item>,
+    ) -> Result<Option<Item>, DatabaseError> {
+        let ItemInput { name, unit_price: Money { minor, currency } } = input;
+        let row = match current {
+            None => self.database.row(INSERT_ITEM, &[&sku, name, minor, currency]).await?,
+            Some(Item { name: old, unit_price: price, on_hand, reserved, .. }) => {
+                let old: [&(dyn ToSql + Sync); 5] =
+                    [old, &price.minor, &price.currency, on_hand, reserved];
+                let new: [&(dyn ToSql + Sync); 4] = [&sku, name, minor, currency];
+                self.database.row(UPDATE_ITEM, &[&new[..], &old[..]].concat()).await?
+            }
+        };
+        Ok(row.as_ref().map(item))
     }
 
     /// Stock arrives, once for each key.

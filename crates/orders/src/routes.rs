@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{Method, StatusCode};
 use service_kit::{
-    App, Kit, Problem, Request, Response, body,
+    App, Kit, Problem, Request, Response, body, conditional,
     input::{List, Page, as_get, idempotency_key, segments},
     workload::Verifier,
 };
@@ -81,7 +81,9 @@ impl App for Orders {
         match route {
             Route::Place => self.place(request).await,
             Route::List => self.list(&request).await,
-            Route::Get(id) => Ok(body::json(StatusCode::OK, &self.placing.store.order(id).await?)),
+            Route::Get(id) => {
+                conditional::answer(request.headers(), &self.placing.store.order(id).await?)
+            }
             Route::Cancel(id) => Ok(body::json(StatusCode::OK, &self.placing.cancel(id).await?)),
         }
     }

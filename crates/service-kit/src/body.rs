@@ -149,9 +149,12 @@ pub fn text(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Byte
 
 /// An answer of JSON.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    let bytes =
-        serde_json::to_vec(value).expect("our types have string keys and cannot fail to serialise");
-    text(status, JSON, bytes)
+    text(status, JSON, json_bytes(value))
+}
+
+/// A value as JSON.
+pub(crate) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("our types have string keys and cannot fail to serialise")
 }
 
 /// Reads a request's body: 413 over `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.

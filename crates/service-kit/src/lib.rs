@@ -8,6 +8,7 @@ pub mod app;
 pub mod body;
 pub mod client;
 mod command;
+pub mod conditional;
 pub mod config;
 pub mod database;
 pub mod deadline;

@@ -6,6 +6,7 @@
 
 mod accept;
 mod amounts;
+mod conditional;
 mod cookies;
 mod forms;
 mod head;
@@ -83,6 +84,14 @@ impl Row {
         self
     }
 
+    /// With a further header line.
+    fn header(mut self, line: &str) -> Self {
+        let at = self.request.windows(4).position(|part| part == b"\r\n\r\n").unwrap();
+        self.request.splice(at..at, format!("\r\n{line}").into_bytes());
+        self.name += line;
+        self
+    }
+
     fn contains(mut self, text: impl Into<String>) -> Self {
         self.contains.push(text.into());
         self
@@ -146,6 +155,7 @@ impl Values {
         let placed = place(stack, "values", order("NUT-M8", 1)).await;
         assert_eq!(place(stack, "values-rejected", order("NUT-M8", 1_000_000)).await.status, 409);
         let rejected = get(stack, "/api/v1/orders?page_size=1").await.json();
+        let tag = async |path: &str| get(stack, path).await.header("etag").to_owned();
         let token = async |path: &str| {
             let page = get(stack, path).await.json();
             page["next_page_token"].as_str().unwrap().to_owned()
@@ -153,6 +163,8 @@ impl Values {
         Self(vec![
             ("{key}", key.to_owned()),
             ("{session}", session),
+            ("{order-tag}", tag(placed.header("location")).await),
+            ("{item-tag}", tag("/api/v1/items/HINGE-3").await),
             ("{order}", placed.json()["id"].as_str().unwrap().to_owned()),
             ("{rejected}", rejected["orders"][0]["id"].as_str().unwrap().to_owned()),
             ("{orders-token}", token("/api/v1/orders?page_size=1").await),
@@ -186,12 +198,14 @@ async fn every_reported_fault_has_its_right_answer() {
         pages::rows(),
         amounts::rows(),
         text::rows(),
+        conditional::rows(),
         forms::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
         wrong.extend(row.run(&stack, &values).await);
     }
+    wrong.extend(conditional::lost_updates(&stack).await);
     wrong.extend(head::burnt_connections(&stack).await);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     stack.stop().await.unwrap();
