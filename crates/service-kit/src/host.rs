@@ -41,39 +41,36 @@ pub(crate) fn settle<B>(request: &mut hyper::Request<B>) -> Result<(), Problem> 
 
 /// Is it `uri-host [ ":" port ]`? A host that is empty is none of HTTP's (RFC 9110, 4.2.1).
 fn is_host(text: &[u8]) -> bool {
-    let literal = text.strip_prefix(b"[");
-    let is_end = |byte: &u8| *byte == if literal.is_some() { b']' } else { b':' };
-    let Some(literal) = literal else {
-        let end = text.iter().position(is_end).unwrap_or(text.len());
-        return is_name(&text[..end]) && is_port(&text[end..]);
-    };
-    let Some(end) = literal.iter().position(is_end) else { return false };
-    is_address(&literal[..end]) && is_port(&literal[end + 1..])
+    if let Some(literal) = text.strip_prefix(b"[") {
+        let Some(end) = literal.iter().position(|byte| *byte == b']') else { return false };
+        return is_address(&literal[..end]) && is_port(&literal[end + 1..]);
+    }
+    let end = name_length(text);
+    end > 0 && is_port(&text[end..])
 }
 
 /// `[ ":" port ]`, which may be without a digit.
 fn is_port(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b":");
-    digits.map_or(text.is_empty(), |digits| digits.iter().all(u8::is_ascii_digit))
+    match text {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
 
-/// `reg-name`, of which an IPv4 address is one.
-fn is_name(mut text: &[u8]) -> bool {
-    if text.is_empty() {
-        return false;
-    }
-    while let [first, rest @ ..] = text {
-        text = match (first, rest) {
-            (b'%', [high, low, rest @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                rest
+/// The length of the `reg-name` that a text begins with, of which an IPv4 address is one.
+fn name_length(text: &[u8]) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &text[length..];
+        length += rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
+        match &text[length..] {
+            [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                length += 3;
             }
-            (byte, rest) if is_plain(*byte) => rest,
-            _ => return false,
-        };
+            _ => return length,
+        }
     }
-    true
 }
 
 /// `IPv6address` or `IPvFuture`.
@@ -84,17 +81,23 @@ fn is_address(text: &[u8]) -> bool {
             !version.is_empty()
                 && version.bytes().all(|byte| byte.is_ascii_hexdigit())
                 && !address.is_empty()
-                && address.bytes().all(|byte| byte == b':' || is_plain(byte))
+                && address.bytes().all(|byte| byte == b':' || PLAIN[usize::from(byte)])
         });
     }
     text.parse::<Ipv6Addr>().is_ok()
 }
 
-/// `unreserved` or `sub-delims` (RFC 3986, 2).
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=')
-}
+/// The bytes of `unreserved` and `sub-delims` (RFC 3986, 2), in a table: every request is asked.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=');
+        byte += 1;
+    }
+    plain
+};
 
 #[cfg(test)]
 mod tests {
