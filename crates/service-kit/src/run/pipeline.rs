@@ -157,7 +157,7 @@ impl<A: App> Pipeline<A> {
         let deadline = scope::deadline().expect(SCOPE);
         // Also a write is not begun: it may have waited to be let in.
         if deadline.is_over() {
-            return Ok(Err(self.too_late(deadline)));
+            return Ok(Err(too_late(deadline)));
         }
         let work = pin!(async {
             match self.pages.faults.suffer(template).await? {
@@ -165,16 +165,7 @@ impl<A: App> Pipeline<A> {
                 None => Ok(self.handle(route, request).await),
             }
         });
-        timeout_at(deadline.at, work).await.unwrap_or_else(|_| Ok(Err(self.too_late(deadline))))
-    }
-
-    /// The caller's time is over, or else ours.
-    fn too_late(&self, Deadline { within, is_callers, .. }: Deadline) -> Problem {
-        if is_callers {
-            Problem::deadline_exceeded()
-        } else {
-            Problem::unavailable(format!("the request was not done within {within:?}"))
-        }
+        timeout_at(deadline.at, work).await.unwrap_or_else(|_| Ok(Err(too_late(deadline))))
     }
 
     /// The handler. hyper drops it when the client goes away, and so does the deadline; a write must come to its end.
@@ -187,6 +178,15 @@ impl<A: App> Pipeline<A> {
         let scope = scope::with(Scope::clone).expect(SCOPE);
         let call = scope.run(call).instrument(Span::current());
         self.kit.tasks.spawn(call).await.unwrap_or_else(|panic| Err(Problem::internal(panic)))
+    }
+}
+
+/// The caller's time is over, or else ours.
+fn too_late(Deadline { within, is_callers, .. }: Deadline) -> Problem {
+    if is_callers {
+        Problem::deadline_exceeded()
+    } else {
+        Problem::unavailable(format!("the request was not done within {within:?}"))
     }
 }
 
