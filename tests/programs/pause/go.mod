@@ -1,3 +1,0 @@
-module stockyard.example/pause
-
-go 1.24.0
