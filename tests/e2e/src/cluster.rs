@@ -1,4 +1,4 @@
-//! The cluster, by kubectl: its answers as text or JSON, waiting for what it does, a way in by port-forward.
+//! The cluster, by kubectl: its answers as text or JSON, waiting for what it does, ways in by port-forward and proxy.
 
 use std::{
     env,
@@ -7,10 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use hyper::StatusCode;
+use local_stack::http;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
@@ -28,6 +31,29 @@ pub async fn kubectl(arguments: &str) -> Result<String> {
 pub async fn get(arguments: &str) -> Result<Value> {
     let text = kubectl(&format!("get {arguments} -o json")).await?;
     serde_json::from_str(&text).with_context(|| format!("kubectl get {arguments} gave no JSON"))
+}
+
+/// The API, by `kubectl proxy`: what tests look at again and again would else cost them a kubectl each time, which takes a
+/// tenth of a second of CPU.
+static PROXY: Mutex<Option<Forward>> = Mutex::const_new(None);
+
+/// What the API has at a path.
+pub async fn read(path: &str) -> Result<Value> {
+    let url = {
+        let mut proxy = PROXY.lock().await;
+        if proxy.is_none() {
+            *proxy = Some(Forward::start("proxy --port=0", "Starting to serve on ").await?);
+        }
+        proxy.as_ref().context("it was started above")?.url()
+    };
+    let reply = http::get(&format!("{url}{path}")).await?;
+    ensure!(reply.status == StatusCode::OK, "{path}: {} {}", reply.status, reply.text());
+    Ok(reply.json())
+}
+
+/// Ends the proxy, which would outlive this program.
+pub async fn end_proxy() {
+    PROXY.lock().await.take();
 }
 
 /// Applies one or more objects.
@@ -111,19 +137,24 @@ pub async fn until<T>(
     }
 }
 
-/// A running `kubectl port-forward`; it ends when it is dropped.
+/// A running `kubectl port-forward` or `kubectl proxy`; it ends when it is dropped.
 #[derive(Debug)]
-pub struct PortForward {
-    /// `127.0.0.1:PORT`, which leads into the pod.
+pub struct Forward {
+    /// `127.0.0.1:PORT`, which leads into the pod, or to the API.
     pub address: String,
     _child: Child,
 }
 
-impl PortForward {
-    /// Opens one: `port_forward("svc/api-gateway 8080:80 -n staging")`.
+impl Forward {
+    /// Opens a way to a pod: `open("svc/api-gateway 8080:80 -n staging")`.
     pub async fn open(arguments: &str) -> Result<Self> {
+        // Forwarding from 127.0.0.1:8080 -> 8080
+        Self::start(&format!("port-forward {arguments}"), "Forwarding from ").await
+    }
+
+    /// Starts kubectl; the address is the first word after a beginning of its first line.
+    async fn start(arguments: &str, before: &str) -> Result<Self> {
         let mut child = Command::new("kubectl")
-            .arg("port-forward")
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -132,13 +163,12 @@ impl PortForward {
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let line = timeout(Duration::from_secs(10), lines.next_line())
             .await
-            .with_context(|| format!("kubectl port-forward {arguments} says nothing"))??;
-        // Forwarding from 127.0.0.1:8080 -> 8080
+            .with_context(|| format!("kubectl {arguments} says nothing"))??;
         let address = line
             .as_deref()
-            .and_then(|line| line.strip_prefix("Forwarding from "))
+            .and_then(|line| line.strip_prefix(before))
             .and_then(|line| line.split(' ').next())
-            .with_context(|| format!("kubectl port-forward {arguments} ended"))?
+            .with_context(|| format!("kubectl {arguments} ended"))?
             .to_owned();
         // It writes a line for each connection, and would wait for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

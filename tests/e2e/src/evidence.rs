@@ -14,7 +14,7 @@ pub fn folder() -> &'static PathBuf {
 }
 
 /// Keeps what the cluster knows now of some namespaces, under a test's name.
-pub async fn keep(test: &str, namespaces: &[&str]) -> Result<()> {
+pub async fn keep(test: &str, namespaces: &[String]) -> Result<()> {
     let folder = folder().join(test);
     fs::create_dir_all(&folder)?;
     for namespace in namespaces {

@@ -12,6 +12,7 @@ pub mod load;
 pub mod plane;
 pub mod pod;
 pub mod reach;
+pub mod schedule;
 pub mod system;
 pub mod tests;
 pub mod token;

@@ -11,11 +11,29 @@ use crate::{
     generator::{API_KEY, BEGUN, Report},
     plane,
     pod::{Pod, Settings},
-    system::load_key,
+    schedule::Resource,
+    system::{DISRUPTIONS, Environment, FAILURES, OURS, PRODUCTION, STAGING, load_key},
 };
 
-/// Where the pods are.
-pub const NAMESPACE: &str = "stockyard-e2e";
+/// Where the pods are that send to an environment.
+fn namespace_for(target: &Environment) -> String {
+    format!("stockyard-e2e-load-{}", target.namespace.trim_start_matches("stockyard-e2e-"))
+}
+
+/// The namespaces in which a test with these needs may leave something to be seen.
+pub fn namespaces_of(needs: &[Resource]) -> Vec<String> {
+    let environments = needs.iter().filter_map(|resource| match resource {
+        Resource::Staging => Some(&STAGING),
+        Resource::Production => Some(&PRODUCTION),
+        Resource::Disruptions => Some(&DISRUPTIONS),
+        Resource::Failures => Some(&FAILURES),
+        Resource::Karpenter | Resource::Cpus => None,
+    });
+    environments
+        .flat_map(|environment| [environment.namespace.to_owned(), namespace_for(environment)])
+        .collect()
+}
+
 /// The most that a pod lives, should nobody stop it, beside the time for which nobody can.
 const AT_MOST: Duration = Duration::from_secs(300);
 
@@ -43,19 +61,15 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts one pod for each kind, sending to staging's gateway, and waits until they send.
-    pub async fn start(kinds: &[Kind]) -> Result<Self> {
-        Self::start_at("staging", kinds).await
-    }
-
-    /// The same for the gateway of another namespace.
-    pub async fn start_at(target: &str, kinds: &[Kind]) -> Result<Self> {
-        apply(&namespace(target, &load_key()?)).await?;
+    /// Starts one pod for each kind, sending to an environment's gateway, and waits until they send.
+    pub async fn start(target: &Environment, kinds: &[Kind]) -> Result<Self> {
+        let namespace = namespace_for(target);
+        apply(&manifest(&namespace, target.namespace, &load_key()?)).await?;
         // Of a test that failed: it would go on for minutes.
-        kubectl(&format!("delete pods --all -n {NAMESPACE} --grace-period=1")).await?;
+        kubectl(&format!("delete pods --all -n {namespace} --grace-period=1")).await?;
         let mut pods = Vec::new();
         for kind in kinds {
-            pods.push(start(target, *kind).await?);
+            pods.push(start(&namespace, target.namespace, *kind).await?);
         }
         for pod in &pods {
             pod.prints(BEGUN, Duration::from_secs(60)).await?;
@@ -89,17 +103,17 @@ pub fn counted() -> u64 {
     TOTAL.load(Ordering::Relaxed)
 }
 
-fn namespace(target: &str, key: &str) -> String {
+fn manifest(namespace: &str, target: &str, key: &str) -> String {
     format!(
         "apiVersion: v1
 kind: Namespace
 metadata:
-  name: {NAMESPACE}
-  labels: {{pod-security.kubernetes.io/enforce: restricted}}
+  name: {namespace}
+  labels: {{pod-security.kubernetes.io/enforce: restricted, {OURS}: 'true'}}
 ---
 apiVersion: v1
 kind: Secret
-metadata: {{name: api-key, namespace: {NAMESPACE}}}
+metadata: {{name: api-key, namespace: {namespace}}}
 stringData: {{key: {key:?}}}
 ---
 # The gateway hears nobody but what an overlay lets in.
@@ -110,13 +124,13 @@ spec:
   podSelector: {{matchLabels: {{app.kubernetes.io/name: api-gateway}}}}
   policyTypes: [Ingress]
   ingress:
-    - from: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {NAMESPACE}}}}}}}]
+    - from: [{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}}}]
       ports: [{{protocol: TCP, port: http}}]
 "
     )
 }
 
-async fn start(target: &str, kind: Kind) -> Result<Pod> {
+async fn start(namespace: &str, target: &str, kind: Kind) -> Result<Pod> {
     let Kind { new_connections, rate, orders_every } = kind;
     let mode = if new_connections { "--new-connections" } else { "--connections=40" };
     let seconds = (AT_MOST + plane::away()).as_secs();
@@ -133,5 +147,5 @@ async fn start(target: &str, kind: Kind) -> Result<Pod> {
         resources: "{requests: {cpu: 10m, memory: 32Mi}, limits: {memory: 256Mi}}",
         ..Settings::default()
     };
-    Pod::start(NAMESPACE, settings).await
+    Pod::start(namespace, settings).await
 }

@@ -25,5 +25,5 @@ pub async fn plane(what: &str) -> Result<String> {
 /// For how long the API server is away, in the test that ends it: `E2E_API_SERVER_AWAY`, in seconds.
 pub fn away() -> Duration {
     let seconds = env::var("E2E_API_SERVER_AWAY").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(60))
+    Duration::from_secs(seconds.unwrap_or(30))
 }

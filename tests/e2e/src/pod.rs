@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Pod {
     name: String,
-    namespace: &'static str,
+    namespace: String,
 }
 
 /// A readiness probe that fails: a pod that policies take for a part's own, and that no Service does.
@@ -46,10 +46,10 @@ pub struct Settings<'a> {
 
 impl Pod {
     /// Starts one.
-    pub async fn start(namespace: &'static str, settings: Settings<'_>) -> Result<Self> {
+    pub async fn start(namespace: &str, settings: Settings<'_>) -> Result<Self> {
         let name = format!("{}-{}", settings.name, unique());
         apply(&manifest(&name, namespace, settings)).await?;
-        Ok(Self { name, namespace })
+        Ok(Self { name, namespace: namespace.to_owned() })
     }
 
     /// What it printed so far.

@@ -1,4 +1,5 @@
-//! The staging overlay in the cluster: deployed once for all tests, and what the tests ask of it.
+//! Environments in the cluster, each a namespace with all of Stockyard in it, deployed once for all tests; and what the
+//! tests ask of them.
 
 use std::{
     collections::BTreeSet,
@@ -15,42 +16,212 @@ use tokio::sync::OnceCell;
 
 use crate::{
     Result,
-    cluster::{self, PortForward, get, kubectl, until},
+    cluster::{self, Forward, get, kubectl, until},
 };
 
-/// The overlay, as README applies it.
-pub const OVERLAY: &str = "kustomize/overlays/staging";
 /// The services, which are Deployments of that name.
 pub const SERVICES: [&str; 3] = ["api-gateway", "orders", "inventory"];
-/// The label of a namespace `production` that these tests have made.
+/// The label of a namespace that these tests have made.
 pub const OURS: &str = "stockyard.example/e2e";
 /// How long a deployment may take: images are pulled, and PostgreSQL makes its databases.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 
-static DEPLOYED: OnceCell<Duration> = OnceCell::const_new();
+/// A namespace with all of Stockyard in it.
+#[derive(Debug)]
+pub struct Environment {
+    /// The namespace.
+    pub namespace: &'static str,
+    /// What is applied.
+    pub overlay: &'static str,
+    deployed: OnceCell<Duration>,
+}
+
+/// The overlay, as README applies it.
+pub static STAGING: Environment = Environment::new("staging", "kustomize/overlays/staging");
+/// A copy of staging whose pods are restarted, scaled, drained, under load.
+pub static DISRUPTIONS: Environment =
+    Environment::new("stockyard-e2e-disruptions", "tests/e2e/environments/disruptions");
+/// A copy of staging whose parts are killed, frozen and taken away.
+pub static FAILURES: Environment =
+    Environment::new("stockyard-e2e-failures", "tests/e2e/environments/failures");
+/// The production overlay; its tests deploy it, with what it needs.
+pub static PRODUCTION: Environment =
+    Environment::new("production", "kustomize/overlays/production");
 
 /// A page of docs/.
 pub fn page(name: &str) -> Result<String> {
     fs::read_to_string(Path::new("docs").join(name)).context("run this in the checkout")
 }
 
-/// Deploys staging if no test did yet; gives how long it took until everything was ready.
-pub async fn deployed() -> Result<Duration> {
-    DEPLOYED.get_or_try_init(deploy).await.copied()
-}
+impl Environment {
+    const fn new(namespace: &'static str, overlay: &'static str) -> Self {
+        Self { namespace, overlay, deployed: OnceCell::const_new() }
+    }
 
-async fn deploy() -> Result<Duration> {
-    ensure!(Path::new(OVERLAY).exists(), "there is no {OVERLAY}: run this in the checkout");
-    ensure!(
-        Path::new(&format!("{OVERLAY}/secrets.yaml")).exists(),
-        "there is no {OVERLAY}/secrets.yaml: nix run .#secrets -- staging writes it"
-    );
-    load_key()?;
-    remove_production().await?; // of a run that did not come to its end: the node has no room for all
-    let start = Instant::now();
-    apply_overlay().await?;
-    all_ready().await?;
-    Ok(start.elapsed())
+    /// Deploys it if no test did yet; gives how long it took until everything was ready.
+    pub async fn deployed(&self) -> Result<Duration> {
+        self.deployed.get_or_try_init(|| self.deploy()).await.copied()
+    }
+
+    async fn deploy(&self) -> Result<Duration> {
+        let (overlay, staging) = (self.overlay, STAGING.overlay);
+        ensure!(Path::new(overlay).exists(), "there is no {overlay}: run this in the checkout");
+        ensure!(
+            Path::new(&format!("{staging}/secrets.yaml")).exists(),
+            "there is no {staging}/secrets.yaml: nix run .#secrets -- staging writes it"
+        );
+        load_key()?;
+        let start = Instant::now();
+        self.apply().await?;
+        self.all_ready().await?;
+        Ok(start.elapsed())
+    }
+
+    /// Runs `kubectl ARGUMENTS` in the namespace; gives what it printed.
+    pub async fn kubectl(&self, arguments: &str) -> Result<String> {
+        kubectl(&format!("{arguments} -n {}", self.namespace)).await
+    }
+
+    /// Runs `kubectl get ARGUMENTS -o json` in the namespace.
+    pub async fn get(&self, arguments: &str) -> Result<Value> {
+        get(&format!("{arguments} -n {}", self.namespace)).await
+    }
+
+    /// Changes an object of it by a JSON patch.
+    pub async fn patch(&self, object: &str, patch: &Value) -> Result<()> {
+        cluster::patch(&format!("{object} -n {}", self.namespace), patch).await
+    }
+
+    /// A way in: `forward("svc/api-gateway :80")`.
+    pub async fn forward(&self, arguments: &str) -> Result<Forward> {
+        Forward::open(&format!("{arguments} -n {}", self.namespace)).await
+    }
+
+    /// Leads to a pod of the gateway.
+    pub async fn gateway(&self) -> Result<Forward> {
+        self.forward("svc/api-gateway :80").await
+    }
+
+    /// `kubectl apply -k OVERLAY`.
+    pub async fn apply(&self) -> Result<()> {
+        kubectl(&format!("apply -k {}", self.overlay)).await.map(drop)
+    }
+
+    /// Waits until a service's newest revision has replaced the one before.
+    pub async fn rolled_out(&self, service: &str) -> Result<()> {
+        self.rolled_out_within(service, Duration::from_secs(90)).await
+    }
+
+    /// The same with a bound of its own.
+    pub async fn rolled_out_within(&self, service: &str, within: Duration) -> Result<()> {
+        let within = within.as_secs();
+        let status = format!("rollout status deployment/{service} --timeout={within}s");
+        self.kubectl(&status).await.map(drop)
+    }
+
+    /// Waits until every workload has all its pods, of the newest revision, ready and no other ones.
+    pub async fn all_ready(&self) -> Result<()> {
+        let what = format!("every pod of {} is ready", self.namespace);
+        until(&what, READY_WITHIN, async || {
+            let mut workloads = self.list("apis/apps/v1", "deployments", "").await?;
+            workloads.extend(self.list("apis/apps/v1", "statefulsets", "").await?);
+            let ready = workloads.len() >= SERVICES.len() && workloads.iter().all(is_ready);
+            Ok((ready && self.pods("part-of=stockyard").await?.iter().all(|pod| !pod.is_ending()))
+                .then_some(()))
+        })
+        .await
+    }
+
+    /// The objects of a kind with that label; all of them if it is empty.
+    async fn list(&self, api: &str, kind: &str, label: &str) -> Result<Vec<Value>> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("labelSelector", label)
+            .finish();
+        let namespace = self.namespace;
+        let list = cluster::read(&format!("/{api}/namespaces/{namespace}/{kind}?{query}")).await?;
+        list["items"].as_array().cloned().context("no list")
+    }
+
+    /// The pods with a label, whose name is given without its `app.kubernetes.io/`.
+    pub async fn pods(&self, label: &str) -> Result<Vec<Pod>> {
+        let pods = self.list("api/v1", "pods", &format!("app.kubernetes.io/{label}")).await?;
+        Ok(pods.into_iter().map(Pod).collect())
+    }
+
+    /// A part's pods, and not those that only look like them to a policy.
+    pub async fn pods_of(&self, part: &str) -> Result<Vec<Pod>> {
+        self.pods(&format!("name={part},app.kubernetes.io/part-of=stockyard")).await
+    }
+
+    /// A service's pod, when it has one alone.
+    pub async fn pod_of(&self, service: &str) -> Result<Pod> {
+        let pods = self.pods_of(service).await?;
+        ensure!(pods.len() == 1, "{service} has {} pods", pods.len());
+        Ok(pods[0].clone())
+    }
+
+    /// Sets how many replicas a service has, by its autoscaler's bounds: beside an autoscaler nothing else can.
+    pub async fn set_replicas(&self, service: &str, count: u32) -> Result<()> {
+        self.pin(service, count).await?;
+        self.has_replicas(service, count).await
+    }
+
+    /// Waits until a service has so many replicas.
+    async fn has_replicas(&self, service: &str, count: u32) -> Result<()> {
+        until(&format!("{service} has {count} replicas"), Duration::from_secs(90), async || {
+            let pods = self.pods_of(service).await?;
+            let settled = pods.len() == count as usize && pods.iter().all(Pod::is_ready);
+            Ok(settled.then_some(()))
+        })
+        .await
+    }
+
+    /// Has an autoscaler keep to that number, whatever the load is.
+    pub async fn pin(&self, service: &str, count: u32) -> Result<()> {
+        let patch = json!([
+            {"op": "replace", "path": "/spec/minReplicas", "value": count},
+            {"op": "replace", "path": "/spec/maxReplicas", "value": count},
+        ]);
+        self.patch(&format!("hpa {service}"), &patch).await
+    }
+
+    /// Sets the replicas of all services, of all at once, and waits until all is ready.
+    pub async fn set_all_replicas(&self, count: u32) -> Result<()> {
+        for service in SERVICES {
+            self.pin(service, count).await?;
+        }
+        for service in SERVICES {
+            self.has_replicas(service, count).await?;
+        }
+        self.all_ready().await
+    }
+
+    /// The overlay's own autoscaling again, with one replica of each service for a start.
+    pub async fn back_to_one(&self) -> Result<()> {
+        self.set_all_replicas(1).await?;
+        self.apply().await?;
+        self.all_ready().await
+    }
+
+    /// The databases, each as its service's own role, and the way to them, which must be kept.
+    pub async fn databases(&self) -> Result<(Databases, Forward)> {
+        let forward = self.forward("pod/postgres-0 :5432").await?;
+        let port = forward.address.rsplit(':').next().unwrap_or_default().to_owned();
+        let url = async |role: &str| -> Result<String> {
+            let template = "go-template={{.data.password|base64decode}}";
+            let password =
+                self.kubectl(&format!("get secret {role}-database -o {template}")).await?;
+            Ok(format!("host=127.0.0.1 port={port} user={role} dbname={role} password={password}"))
+        };
+        let databases = Databases::open(&url("orders").await?, &url("inventory").await?).await?;
+        Ok((databases, forward))
+    }
+
+    /// The names of the nodes that pods of a service are on.
+    pub async fn nodes_of(&self, service: &str) -> Result<BTreeSet<String>> {
+        let node = |pod: Pod| pod.0["spec"]["nodeName"].as_str().map(str::to_owned);
+        Ok(self.pods_of(service).await?.into_iter().filter_map(node).collect())
+    }
 }
 
 /// The text of the key that people write with.
@@ -64,51 +235,10 @@ pub fn load_key() -> Result<String> {
 }
 
 fn key(file: &str) -> Result<String> {
-    let file = format!("{OVERLAY}/{file}");
+    let file = format!("{}/{file}", STAGING.overlay);
     let key = fs::read_to_string(&file)
         .with_context(|| format!("{file}: nix run .#secrets -- staging writes it"))?;
     Ok(key.trim_end().to_owned())
-}
-
-/// Waits until a service's newest revision has replaced the one before.
-pub async fn rolled_out(namespace: &str, service: &str) -> Result<()> {
-    rolled_out_within(namespace, service, Duration::from_secs(90)).await
-}
-
-/// The same with a bound of its own.
-pub async fn rolled_out_within(namespace: &str, service: &str, within: Duration) -> Result<()> {
-    let within = within.as_secs();
-    kubectl(&format!("rollout status deployment/{service} -n {namespace} --timeout={within}s"))
-        .await
-        .map(drop)
-}
-
-/// Removes production if these tests have made it.
-pub async fn remove_production() -> Result<()> {
-    kubectl(&format!("delete namespace -l {OURS} --timeout=120s")).await.map(drop)
-}
-
-/// `kubectl apply -k kustomize/overlays/staging`.
-pub async fn apply_overlay() -> Result<()> {
-    kubectl(&format!("apply -k {OVERLAY}")).await.map(drop)
-}
-
-/// Waits until every workload has all its pods, of the newest revision, ready and no other ones.
-pub async fn all_ready() -> Result<()> {
-    all_ready_in("staging").await
-}
-
-/// The same in another namespace.
-pub async fn all_ready_in(namespace: &str) -> Result<()> {
-    until(&format!("every pod of {namespace} is ready"), READY_WITHIN, async || {
-        let workloads = get(&format!("deployments,statefulsets -n {namespace}")).await?;
-        let items = workloads["items"].as_array().context("no list")?;
-        let ready = items.len() >= SERVICES.len() && items.iter().all(is_ready);
-        Ok((ready
-            && pods_in(namespace, "part-of=stockyard").await?.iter().all(|pod| !pod.is_ending()))
-        .then_some(()))
-    })
-    .await
 }
 
 fn is_ready(workload: &Value) -> bool {
@@ -173,69 +303,6 @@ impl Pod {
     }
 }
 
-/// The pods of staging with a label, whose name is given without its `app.kubernetes.io/`.
-pub async fn pods(label: &str) -> Result<Vec<Pod>> {
-    pods_in("staging", label).await
-}
-
-/// The same in another namespace.
-pub async fn pods_in(namespace: &str, label: &str) -> Result<Vec<Pod>> {
-    let list = get(&format!("pods -n {namespace} -l app.kubernetes.io/{label}")).await?;
-    Ok(list["items"].as_array().context("no list")?.iter().cloned().map(Pod).collect())
-}
-
-/// A part's pods, and not those that only look like them to a policy.
-pub async fn pods_of(part: &str) -> Result<Vec<Pod>> {
-    pods(&format!("name={part},app.kubernetes.io/part-of=stockyard")).await
-}
-
-/// A service's pod, when it has one alone.
-pub async fn pod_of(service: &str) -> Result<Pod> {
-    let pods = pods_of(service).await?;
-    ensure!(pods.len() == 1, "{service} has {} pods", pods.len());
-    Ok(pods[0].clone())
-}
-
-/// Sets how many replicas a service has, by its autoscaler's bounds: beside an autoscaler nothing else can.
-pub async fn set_replicas(service: &str, count: u32) -> Result<()> {
-    pin("staging", service, count).await?;
-    until(&format!("{service} has {count} replicas"), Duration::from_secs(90), async || {
-        let pods = pods_of(service).await?;
-        let settled = pods.len() == count as usize && pods.iter().all(Pod::is_ready);
-        Ok(settled.then_some(()))
-    })
-    .await
-}
-
-/// Has an autoscaler keep to that number, whatever the load is.
-pub async fn pin(namespace: &str, service: &str, count: u32) -> Result<()> {
-    let patch = json!([
-        {"op": "replace", "path": "/spec/minReplicas", "value": count},
-        {"op": "replace", "path": "/spec/maxReplicas", "value": count},
-    ]);
-    cluster::patch(&format!("hpa {service} -n {namespace}"), &patch).await
-}
-
-/// Sets the replicas of all services, and waits until all is ready.
-pub async fn set_all_replicas(count: u32) -> Result<()> {
-    for service in SERVICES {
-        set_replicas(service, count).await?;
-    }
-    all_ready().await
-}
-
-/// The overlay's own autoscaling again, with one replica of each service for a start.
-pub async fn back_to_one() -> Result<()> {
-    set_all_replicas(1).await?;
-    apply_overlay().await?;
-    all_ready().await
-}
-
-/// Leads to a pod of the gateway.
-pub async fn gateway() -> Result<PortForward> {
-    PortForward::open("svc/api-gateway :80 -n staging").await
-}
-
 /// A client of the gateway at a URL, with the key that people write with.
 pub fn api(gateway: &str) -> Result<ApiClient> {
     Ok(ApiClient::new(gateway, &api_key()?))
@@ -274,29 +341,4 @@ pub async fn receive(gateway: &str, sku: &str, quantity: u32) -> Result<()> {
 pub fn unique() -> String {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     format!("{:x}", since.as_nanos())
-}
-
-/// The databases, each as its service's own role, and the way to them, which must be kept.
-pub async fn databases() -> Result<(Databases, PortForward)> {
-    databases_in("staging").await
-}
-
-/// The same in another namespace.
-pub async fn databases_in(namespace: &str) -> Result<(Databases, PortForward)> {
-    let forward = PortForward::open(&format!("pod/postgres-0 :5432 -n {namespace}")).await?;
-    let port = forward.address.rsplit(':').next().unwrap_or_default().to_owned();
-    let url = async |role: &str| -> Result<String> {
-        let template = "go-template={{.data.password|base64decode}}";
-        let password =
-            kubectl(&format!("get secret {role}-database -n {namespace} -o {template}")).await?;
-        Ok(format!("host=127.0.0.1 port={port} user={role} dbname={role} password={password}"))
-    };
-    let databases = Databases::open(&url("orders").await?, &url("inventory").await?).await?;
-    Ok((databases, forward))
-}
-
-/// The names of the nodes that pods of a service are on.
-pub async fn nodes_of(service: &str) -> Result<BTreeSet<String>> {
-    let node = |pod: Pod| pod.0["spec"]["nodeName"].as_str().map(str::to_owned);
-    Ok(pods_of(service).await?.into_iter().filter_map(node).collect())
 }

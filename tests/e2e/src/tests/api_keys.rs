@@ -23,9 +23,10 @@ use tokio::{task::JoinSet, time::sleep};
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::PortForward,
+    cluster::Forward,
     generator::{SKU, connect},
-    system::{self, is_confirmed, place, pod_of, unique},
+    schedule::Resource::Failures,
+    system::{FAILURES, is_confirmed, place, unique},
 };
 
 /// Connections that guess, and how often each does.
@@ -35,13 +36,13 @@ const GUESSES: u64 = 400;
 const LOOKED_AT: u64 = 20;
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![test("the_gateway_wants_a_key_for_writes", 120, for_writes)]
+    vec![test("the_gateway_wants_a_key_for_writes", &[Failures], 120, for_writes)]
 }
 
 async fn for_writes() -> Result<String> {
-    system::deployed().await?;
-    system::back_to_one().await?;
-    let gateway = system::gateway().await?;
+    FAILURES.deployed().await?;
+    FAILURES.back_to_one().await?;
+    let gateway = FAILURES.gateway().await?;
     let before = writes().await?;
     let url = format!("{}/api/v1/orders", gateway.url());
     let headers = [("idempotency-key", "e2e"), ("content-type", "application/json")];
@@ -71,7 +72,7 @@ async fn for_writes() -> Result<String> {
 
 /// Keys are guessed as fast as they are answered, while orders are placed with the right one. Gives how often guesses
 /// were answered with which status, and how many orders were placed.
-async fn guessed(gateway: &PortForward) -> Result<(BTreeMap<u16, u64>, u64)> {
+async fn guessed(gateway: &Forward) -> Result<(BTreeMap<u16, u64>, u64)> {
     let mut guessers = JoinSet::new();
     for number in 0..GUESSERS {
         guessers.spawn(guess(gateway.address.clone(), number));
@@ -135,8 +136,8 @@ fn is_refused(what: &str, reply: &Reply) -> Result<()> {
 
 /// How many POST requests orders has answered.
 async fn writes() -> Result<u64> {
-    let pod = pod_of("orders").await?;
-    let forward = PortForward::open(&format!("pod/{} :9090 -n staging", pod.name())).await?;
+    let pod = FAILURES.pod_of("orders").await?;
+    let forward = FAILURES.forward(&format!("pod/{} :9090", pod.name())).await?;
     let metrics = http::get(&format!("{}/metrics", forward.url())).await?.text();
     let counts = metrics.lines().filter(|line| {
         line.starts_with("http_request_duration_seconds_count{") && line.contains("method=\"POST\"")

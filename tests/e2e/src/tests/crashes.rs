@@ -13,8 +13,9 @@ use tokio::time::sleep;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{ctr, kubectl, until},
-    system::{self, Pod, load_key, pod_of, unique},
+    cluster::{ctr, until},
+    schedule::Resource::{Cpus, Failures},
+    system::{self, FAILURES, Pod, load_key, unique},
 };
 
 /// Clients that place and cancel orders meanwhile.
@@ -24,16 +25,20 @@ const KILLS: u32 = 2;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("no_order_is_lost_when_orders_is_killed", 180, || killed("orders")),
-        test("no_order_is_lost_when_inventory_is_killed", 180, || killed("inventory")),
-        test("no_order_is_lost_when_postgres_is_killed", 240, || killed("postgres")),
+        test("no_order_is_lost_when_orders_is_killed", &[Failures, Cpus], 180, || killed("orders")),
+        test("no_order_is_lost_when_inventory_is_killed", &[Failures, Cpus], 180, || {
+            killed("inventory")
+        }),
+        test("no_order_is_lost_when_postgres_is_killed", &[Failures, Cpus], 240, || {
+            killed("postgres")
+        }),
     ]
 }
 
 async fn killed(victim: &'static str) -> Result<String> {
-    system::deployed().await?;
-    system::back_to_one().await?;
-    let forward = system::gateway().await?;
+    FAILURES.deployed().await?;
+    FAILURES.back_to_one().await?;
+    let forward = FAILURES.gateway().await?;
     let gateway = forward.url();
     system::receive(&gateway, "BOLT-M8", 10_000).await?;
     let api = ApiClient::new(&*gateway, &load_key()?);
@@ -41,11 +46,11 @@ async fn killed(victim: &'static str) -> Result<String> {
     let mut recoveries = Vec::new();
     for _ in 0..KILLS {
         sleep(Duration::from_secs(2)).await;
-        let before = pod_of(victim).await?;
+        let before = FAILURES.pod_of(victim).await?;
         let start = Instant::now();
         kill(&before).await?;
         until(&format!("{victim} was started again"), Duration::from_secs(60), async || {
-            let pod = pod_of(victim).await?;
+            let pod = FAILURES.pod_of(victim).await?;
             let is_another = pod.container_id() != before.container_id();
             Ok((is_another && pod.is_ready()).then_some(()))
         })
@@ -59,7 +64,7 @@ async fn killed(victim: &'static str) -> Result<String> {
     }
     let (acknowledged, repeats) = load.finish().await?;
     ensure!(repeats > 0, "no request failed meanwhile: nothing was killed under load");
-    let (databases, _forward) = system::databases().await?;
+    let (databases, _forward) = FAILURES.databases().await?;
     let orders = settle(&api, &databases, &acknowledged).await?;
     let topology = api.get("/api/v1/topology").await?;
     ensure!(topology.status == StatusCode::OK, "the topology: {}", topology.text());
@@ -77,7 +82,7 @@ async fn kill(pod: &Pod) -> Result<()> {
     if ctr(&format!("task kill --signal SIGKILL {id}")).await?.is_none() {
         // The nearest thing without the node.
         let name = pod.name();
-        kubectl(&format!("delete pod {name} -n staging --grace-period=0 --force")).await?;
+        FAILURES.kubectl(&format!("delete pod {name} --grace-period=0 --force")).await?;
     }
     Ok(())
 }

@@ -9,30 +9,39 @@ use local_stack::http;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{PortForward, ctr, get, kubectl, until},
-    system::{self, place, unique},
+    cluster::{ctr, kubectl, until},
+    schedule::Resource::{self, Cpus, Disruptions, Failures, Production, Staging},
+    system::{STAGING, place, unique},
 };
+
+/// Nobody may start a gateway meanwhile: the node would have the image again.
+const ALONE: [Resource; 5] = [Staging, Production, Disruptions, Failures, Cpus];
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("staging_is_deployed_and_everything_becomes_ready", 180, everything_becomes_ready),
-        test("the_dashboard_is_shown_by_port_forward", 60, dashboard),
-        test("an_order_is_placed_and_confirmed", 60, order),
-        test("a_node_without_the_image_pulls_it_and_has_a_ready_pod_at_once", 180, pulled),
+        test(
+            "staging_is_deployed_and_everything_becomes_ready",
+            &[Staging],
+            180,
+            everything_becomes_ready,
+        ),
+        test("the_dashboard_is_shown_by_port_forward", &[Staging], 60, dashboard),
+        test("an_order_is_placed_and_confirmed", &[Staging], 60, order),
+        test("a_node_without_the_image_pulls_it_and_has_a_ready_pod_at_once", &ALONE, 180, pulled),
     ]
 }
 
 async fn everything_becomes_ready() -> Result<String> {
-    let took = system::deployed().await?;
-    let pods = system::pods("part-of=stockyard").await?;
+    let took = STAGING.deployed().await?;
+    let pods = STAGING.pods("part-of=stockyard").await?;
     ensure!(pods.iter().all(|pod| pod.restarts() == 0), "a container was started again: {pods:?}");
     Ok(format!("{} pods ready after {:.1} s", pods.len(), took.as_secs_f64()))
 }
 
 async fn dashboard() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     // As README has it.
-    let forward = PortForward::open("svc/api-gateway 8080:80 -n staging").await?;
+    let forward = STAGING.forward("svc/api-gateway 8080:80").await?;
     ensure!(forward.address == "127.0.0.1:8080", "it listens on {}", forward.address);
     until("the dashboard shows every part up", Duration::from_secs(40), async || {
         let page = http::get("http://127.0.0.1:8080/").await?;
@@ -45,8 +54,8 @@ async fn dashboard() -> Result<String> {
 }
 
 async fn order() -> Result<String> {
-    system::deployed().await?;
-    let gateway = system::gateway().await?;
+    STAGING.deployed().await?;
+    let gateway = STAGING.gateway().await?;
     let key = unique();
     let reply = place(&gateway.url(), &key, "BOLT-M8", 2).await?;
     ensure!(reply.status == StatusCode::CREATED, "{} {}", reply.status, reply.text());
@@ -59,14 +68,14 @@ async fn order() -> Result<String> {
 /// The gateway's image is taken from the node, and its pod started anew, five times. Probes come once a second, and one
 /// that comes a moment too early costs a whole one: the bound is for a machine that is busy too.
 async fn pulled() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     let mut times = Vec::new();
     let mut pulls = Vec::new();
     for _ in 0..5 {
         // Without replicas its autoscaler rests too.
         scale(0).await?;
         until("the gateway's pods are gone", Duration::from_secs(60), async || {
-            Ok(system::pods_of("api-gateway").await?.is_empty().then_some(()))
+            Ok(STAGING.pods_of("api-gateway").await?.is_empty().then_some(()))
         })
         .await?;
         remove_image("api-gateway").await?;
@@ -79,7 +88,7 @@ async fn pulled() -> Result<String> {
         })
         .await?;
         times.push(start.elapsed());
-        pulls.push(pull(system::pod_of("api-gateway").await?.name()).await?);
+        pulls.push(pull(STAGING.pod_of("api-gateway").await?.name()).await?);
     }
     times.sort();
     ensure!(times[0] <= Duration::from_secs(4), "it took {times:?}; the pulls: {pulls:?}");
@@ -93,9 +102,7 @@ async fn pulled() -> Result<String> {
 }
 
 async fn scale(replicas: u32) -> Result<()> {
-    kubectl(&format!("scale deployment/api-gateway -n staging --replicas={replicas}"))
-        .await
-        .map(drop)
+    STAGING.kubectl(&format!("scale deployment/api-gateway --replicas={replicas}")).await.map(drop)
 }
 
 /// Removes a service's image from the node by all its names, with what no other image has of it.
@@ -120,9 +127,9 @@ async fn remove_image(service: &str) -> Result<()> {
 
 /// What the kubelet says of a pod's pull: how long it took, and of how many bytes.
 async fn pull(pod: &str) -> Result<String> {
-    let events =
-        get(&format!("events -n staging --field-selector involvedObject.name={pod},reason=Pulled"))
-            .await?;
+    let events = STAGING
+        .get(&format!("events --field-selector involvedObject.name={pod},reason=Pulled"))
+        .await?;
     let message = events["items"][0]["message"].as_str().context("no image was pulled")?;
     ensure!(message.starts_with("Successfully pulled"), "{message}");
     Ok(message.to_owned())

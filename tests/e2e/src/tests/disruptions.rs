@@ -10,12 +10,14 @@ use tokio::time::sleep;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{kubectl, patch},
+    cluster::kubectl,
     generator::Report,
     load::{self, BOTH, Load},
-    system::{self, SERVICES, pods_of, set_all_replicas, set_replicas},
+    schedule::Resource,
+    system::{self, DISRUPTIONS, SERVICES},
 };
 
+const NEEDS: &[Resource] = &[Resource::Disruptions, Resource::Cpus];
 /// How long the load goes on before and after what happens.
 const CALM: Duration = Duration::from_secs(3);
 /// Requests that all of these tests together must have seen.
@@ -23,34 +25,40 @@ const ENOUGH: u64 = 100_000;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("no_request_fails_while_the_gateway_is_restarted", 120, || restarted("api-gateway")),
-        test("no_request_fails_while_orders_is_restarted", 120, || restarted("orders")),
-        test("no_request_fails_while_inventory_is_restarted", 120, || restarted("inventory")),
-        test("no_request_fails_while_replicas_come_and_go", 180, scaled),
-        test("no_request_fails_while_pods_are_deleted", 120, deleted),
-        test("no_request_fails_while_the_gateway_is_drained", 120, || drained("api-gateway")),
-        test("no_request_fails_while_orders_is_drained", 120, || drained("orders")),
-        test("no_request_fails_while_inventory_is_drained", 120, || drained("inventory")),
-        test("these_were_a_hundred_thousand_requests", 1, enough),
-        test("requests_do_fail_without_time_to_leave", 180, negative_control),
+        test("no_request_fails_while_the_gateway_is_restarted", NEEDS, 120, || {
+            restarted("api-gateway")
+        }),
+        test("no_request_fails_while_orders_is_restarted", NEEDS, 120, || restarted("orders")),
+        test("no_request_fails_while_inventory_is_restarted", NEEDS, 120, || {
+            restarted("inventory")
+        }),
+        test("no_request_fails_while_replicas_come_and_go", NEEDS, 180, scaled),
+        test("no_request_fails_while_pods_are_deleted", NEEDS, 120, deleted),
+        test("no_request_fails_while_the_gateway_is_drained", NEEDS, 120, || {
+            drained("api-gateway")
+        }),
+        test("no_request_fails_while_orders_is_drained", NEEDS, 120, || drained("orders")),
+        test("no_request_fails_while_inventory_is_drained", NEEDS, 120, || drained("inventory")),
+        test("these_were_a_hundred_thousand_requests", NEEDS, 1, enough),
+        test("requests_do_fail_without_time_to_leave", NEEDS, 180, negative_control),
     ]
 }
 
 /// The system with two replicas of each service and enough stock.
 pub(super) async fn ready() -> Result<()> {
-    system::deployed().await?;
-    set_all_replicas(2).await?;
-    let gateway = system::gateway().await?;
+    DISRUPTIONS.deployed().await?;
+    DISRUPTIONS.set_all_replicas(2).await?;
+    let gateway = DISRUPTIONS.gateway().await?;
     system::receive(&gateway.url(), "BOLT-M8", 100_000).await
 }
 
 /// Lets something happen under load; gives what the clients saw.
 async fn under_load(event: impl AsyncFnOnce() -> Result<()>) -> Result<(Vec<Report>, Duration)> {
-    let load = Load::start(&BOTH).await?;
+    let load = Load::start(&DISRUPTIONS, &BOTH).await?;
     sleep(CALM).await;
     let start = Instant::now();
     event().await?;
-    system::all_ready().await?; // the last pod that was to go is gone
+    DISRUPTIONS.all_ready().await?; // the last pod that was to go is gone
     let took = start.elapsed();
     sleep(CALM).await;
     Ok((load.stop().await?, took))
@@ -81,9 +89,9 @@ async fn replaced(
     event: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<String> {
     ready().await?;
-    let before = pods_of(service).await?;
+    let before = DISRUPTIONS.pods_of(service).await?;
     let measured = without_loss(event).await?;
-    let after = pods_of(service).await?;
+    let after = DISRUPTIONS.pods_of(service).await?;
     let stayed = after.iter().any(|pod| before.iter().any(|old| old.uid() == pod.uid()));
     ensure!(!stayed, "a pod of before is still there");
     Ok(measured)
@@ -91,8 +99,8 @@ async fn replaced(
 
 /// Replaces a service's pods one after the other, as a new version would.
 pub(super) async fn restart(service: &str) -> Result<()> {
-    kubectl(&format!("rollout restart deployment/{service} -n staging")).await?;
-    system::rolled_out("staging", service).await
+    DISRUPTIONS.kubectl(&format!("rollout restart deployment/{service}")).await?;
+    DISRUPTIONS.rolled_out(service).await
 }
 
 async fn restarted(service: &'static str) -> Result<String> {
@@ -104,7 +112,7 @@ async fn scaled() -> Result<String> {
     without_loss(async || {
         for count in [4, 1, 2] {
             for service in SERVICES {
-                set_replicas(service, count).await?;
+                DISRUPTIONS.set_replicas(service, count).await?;
             }
         }
         Ok(())
@@ -116,8 +124,8 @@ async fn deleted() -> Result<String> {
     ready().await?;
     without_loss(async || {
         for service in SERVICES {
-            let pods = pods_of(service).await?;
-            kubectl(&format!("delete pod {} -n staging", pods[0].name())).await?;
+            let pods = DISRUPTIONS.pods_of(service).await?;
+            DISRUPTIONS.kubectl(&format!("delete pod {}", pods[0].name())).await?;
         }
         Ok(())
     })
@@ -129,7 +137,7 @@ async fn deleted() -> Result<String> {
 /// no other.
 async fn drained(service: &'static str) -> Result<String> {
     replaced(service, async || {
-        let nodes = system::nodes_of(service).await?;
+        let nodes = DISRUPTIONS.nodes_of(service).await?;
         let names = nodes.into_iter().collect::<Vec<_>>().join(" ");
         let drain = format!(
             "drain {names} --pod-selector=app.kubernetes.io/name={service} --ignore-daemonsets --delete-emptydir-data --timeout=90s"
@@ -165,13 +173,13 @@ async fn negative_control() -> Result<String> {
         {"op": "remove", "path": "/spec/template/spec/containers/0/lifecycle"},
         {"op": "replace", "path": "/spec/template/spec/terminationGracePeriodSeconds", "value": 1},
     ]);
-    patch("deployment api-gateway -n staging", &remove).await?;
-    kubectl("set env deployment/api-gateway SHUTDOWN_DELAY=0s -n staging").await?;
-    system::all_ready().await?;
+    DISRUPTIONS.patch("deployment api-gateway", &remove).await?;
+    DISRUPTIONS.kubectl("set env deployment/api-gateway SHUTDOWN_DELAY=0s").await?;
+    DISRUPTIONS.all_ready().await?;
     let (reports, _) = under_load(async || restart("api-gateway").await).await?;
-    kubectl("set env deployment/api-gateway SHUTDOWN_DELAY- -n staging").await?;
-    system::apply_overlay().await?;
-    system::all_ready().await?;
+    DISRUPTIONS.kubectl("set env deployment/api-gateway SHUTDOWN_DELAY-").await?;
+    DISRUPTIONS.apply().await?;
+    DISRUPTIONS.all_ready().await?;
     let failed: Vec<_> = reports.iter().map(Report::failures).collect();
     ensure!(
         failed.iter().sum::<u64>() > 0,

@@ -10,10 +10,11 @@ use super::{Test, rights::service_accounts, test};
 use crate::{
     Result,
     ask::Answers,
-    cluster::{PortForward, apply, get, kubectl},
+    cluster::{Forward, apply, kubectl},
     plane::{self, plane},
     pod::{NEVER_READY, Pod, Settings, TOKENS},
-    system::{self, is_confirmed, place, unique},
+    schedule::Resource::Staging,
+    system::{STAGING, is_confirmed, place, unique},
     token::{
         self, Parts, SigningKey,
         forged::{by_anybody, by_the_cluster},
@@ -54,18 +55,19 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         test(
             "a_pod_of_another_account_gets_nothing_from_orders_and_inventory",
+            &[Staging],
             120,
             other_accounts,
         ),
-        test("tokens_that_are_not_what_they_should_be_are_refused", 120, wrong_tokens),
+        test("tokens_that_are_not_what_they_should_be_are_refused", &[Staging], 120, wrong_tokens),
     ]
 }
 
 /// Each account of staging in a pod that the policies let through, with tokens of its own for both services.
 async fn other_accounts() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     let questions = questions().await?;
-    let accounts = service_accounts("staging").await?;
+    let accounts = service_accounts(STAGING.namespace).await?;
     let mut pods = Vec::new();
     for account in &accounts {
         pods.push(caller(account, &questions).await?);
@@ -92,7 +94,7 @@ async fn other_accounts() -> Result<String> {
         }
     }
     ensure!(faults.is_empty(), "{}", faults.join("; "));
-    let gateway = system::gateway().await?;
+    let gateway = STAGING.gateway().await?;
     let reply = place(&gateway.url(), &unique(), "BOLT-M8", 1).await?;
     ensure!(is_confirmed(&reply), "an order: {} {}", reply.status, reply.text());
     Ok(format!(
@@ -107,7 +109,7 @@ async fn other_accounts() -> Result<String> {
 async fn questions() -> Result<String> {
     let mut questions = Vec::new();
     for (service, method, path, _) in ROUTES {
-        let object = get(&format!("service {service} -n staging")).await?;
+        let object = STAGING.get(&format!("service {service}")).await?;
         let address = object["spec"]["clusterIP"].as_str().context("it has no address")?;
         let path = path.replace("{id}", ID);
         questions.push(format!("{TOKENS}/stockyard-{service} {method} http://{address}:80{path}"));
@@ -127,11 +129,11 @@ async fn caller(account: &str, questions: &str) -> Result<Pod> {
         readiness: NEVER_READY,
         ..Settings::default()
     };
-    Pod::start("staging", settings).await
+    Pod::start(STAGING.namespace, settings).await
 }
 
 async fn wrong_tokens() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {ELSEWHERE}}}\n")).await?;
     let refused = refused_by_all().await;
     kubectl(&format!("delete namespace {ELSEWHERE} --timeout=60s")).await?;
@@ -157,18 +159,18 @@ struct Called {
     service: &'static str,
     account: &'static str,
     url: String,
-    _forward: PortForward,
+    _forward: Forward,
 }
 
 impl Called {
     async fn open(service: &'static str, account: &'static str, path: &str) -> Result<Self> {
-        let forward = PortForward::open(&format!("svc/{service} :80 -n staging")).await?;
+        let forward = STAGING.forward(&format!("svc/{service} :80")).await?;
         Ok(Self { service, account, url: format!("{}{path}", forward.url()), _forward: forward })
     }
 
     /// A token of the account for a service.
     async fn token(&self, service: &str) -> Result<String> {
-        token::of("staging", self.account, Some(&format!("stockyard-{service}"))).await
+        token::of(STAGING.namespace, self.account, Some(&format!("stockyard-{service}"))).await
     }
 
     async fn send(&self, token: &str) -> Result<Reply> {
@@ -180,7 +182,7 @@ impl Called {
     async fn refuses(&self) -> Result<usize> {
         let token = self.token(self.service).await?;
         self.takes("its own token", &token).await?;
-        let for_the_api_server = token::of("staging", self.account, None).await?;
+        let for_the_api_server = token::of(STAGING.namespace, self.account, None).await?;
         let mut refused = vec![("for the API server".to_owned(), for_the_api_server)];
         for (other, ..) in CALLS.iter().filter(|(other, ..)| *other != self.service) {
             refused.push((format!("for {other}"), self.token(other).await?));

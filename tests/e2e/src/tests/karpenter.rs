@@ -15,6 +15,7 @@ use crate::{
     Result,
     cluster::{apply, get, kubectl, patch, until},
     evidence,
+    schedule::Resource::Karpenter,
 };
 
 /// The component, the provider, and the namespace of all that is in one.
@@ -36,10 +37,11 @@ pub(super) fn tests() -> Vec<Test> {
     vec![
         test(
             "karpenter_adds_a_node_for_pods_that_do_not_fit_and_takes_it_away",
+            &[Karpenter],
             400,
             comes_and_goes,
         ),
-        test("karpenter_heeds_a_disruption_budget", 600, heeds_a_budget),
+        test("karpenter_heeds_a_disruption_budget", &[Karpenter], 600, heeds_a_budget),
     ]
 }
 
@@ -130,7 +132,7 @@ async fn with_karpenter(event: impl AsyncFnOnce() -> Result<String>) -> Result<S
     }
     .await;
     if outcome.is_err() {
-        let _ = evidence::keep("karpenter", &[NAMESPACE]).await; // what failed is told in any case
+        let _ = evidence::keep("karpenter", &[NAMESPACE.to_owned()]).await; // what failed is told in any case
     }
     let removed = remove().await;
     let measured = outcome?;

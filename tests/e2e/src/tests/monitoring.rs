@@ -12,24 +12,25 @@ use serde_json::Value;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{PortForward, kubectl, until},
-    system::{self, SERVICES, unique},
+    cluster::{Forward, until},
+    schedule::Resource::{Failures, Staging},
+    system::{self, Environment, FAILURES, SERVICES, STAGING, unique},
 };
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("prometheus_has_every_target_up_and_its_rules_give_values", 180, targets),
-        test("an_alert_fires_when_a_service_is_gone_and_resolves", 420, alert),
+        test("prometheus_has_every_target_up_and_its_rules_give_values", &[Staging], 180, targets),
+        test("an_alert_fires_when_a_service_is_gone_and_resolves", &[Failures], 420, alert),
     ]
 }
 
 /// A way to Prometheus.
-async fn prometheus() -> Result<PortForward> {
-    PortForward::open("svc/prometheus :9090 -n staging").await
+async fn prometheus(environment: &Environment) -> Result<Forward> {
+    environment.forward("svc/prometheus :9090").await
 }
 
 /// The labels and value of each series that a query gives.
-async fn query(prometheus: &PortForward, expression: &str) -> Result<Vec<(Value, f64)>> {
+async fn query(prometheus: &Forward, expression: &str) -> Result<Vec<(Value, f64)>> {
     let query =
         form_urlencoded::Serializer::new(String::new()).append_pair("query", expression).finish();
     let reply = http::get(&format!("{}/api/v1/query?{query}", prometheus.url())).await?.json();
@@ -43,9 +44,9 @@ async fn query(prometheus: &PortForward, expression: &str) -> Result<Vec<(Value,
 }
 
 async fn targets() -> Result<String> {
-    system::deployed().await?;
-    system::back_to_one().await?;
-    let prometheus = prometheus().await?;
+    STAGING.deployed().await?;
+    STAGING.back_to_one().await?;
+    let prometheus = prometheus(&STAGING).await?;
     let jobs: BTreeSet<_> = SERVICES.into_iter().chain(["prometheus"]).collect();
     until(
         "every service and Prometheus itself is a target, and up",
@@ -58,7 +59,7 @@ async fn targets() -> Result<String> {
         },
     )
     .await?;
-    let gateway = system::gateway().await?;
+    let gateway = STAGING.gateway().await?;
     let rules = ["job:http_requests:rate5m", "job:http_request_duration_seconds:p99_5m"];
     for rule in rules {
         until(
@@ -80,8 +81,8 @@ async fn targets() -> Result<String> {
 }
 
 async fn alert() -> Result<String> {
-    system::deployed().await?;
-    let prometheus = prometheus().await?;
+    FAILURES.deployed().await?;
+    let prometheus = prometheus(&FAILURES).await?;
     let firing = async || {
         let alerts =
             query(&prometheus, r#"ALERTS{alertname="ServiceDown",alertstate="firing"}"#).await?;
@@ -90,15 +91,15 @@ async fn alert() -> Result<String> {
         )
     };
     ensure!(firing().await?.is_empty(), "it fires already for {:?}", firing().await?);
-    kubectl("scale deployment/inventory --replicas=0 -n staging").await?; // which an autoscaler lets be
+    FAILURES.kubectl("scale deployment/inventory --replicas=0").await?; // which an autoscaler lets be
     let start = Instant::now();
     let fires = until("ServiceDown fires for inventory", Duration::from_secs(240), async || {
         Ok((firing().await? == [r#""inventory""#]).then_some(()))
     })
     .await;
     let fired = start.elapsed();
-    kubectl("scale deployment/inventory --replicas=1 -n staging").await?;
-    system::all_ready().await?;
+    FAILURES.kubectl("scale deployment/inventory --replicas=1").await?;
+    FAILURES.all_ready().await?;
     fires?;
     let start = Instant::now();
     until("it resolves", Duration::from_secs(90), async || {

@@ -9,9 +9,10 @@ use manifest_tests::table::rows_of;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{apply, kubectl},
+    cluster::apply,
     pod::{NEVER_READY, Pod, Settings},
-    system::{self, pods_of},
+    schedule::Resource::Staging,
+    system::{self, STAGING},
 };
 
 /// The parts of staging with the ports that they listen on.
@@ -32,14 +33,14 @@ type Way = (String, String, u16);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("the_parts_reach_each_other_exactly_as_documented", 120, as_documented),
-        test("without_policies_everything_reaches_everything", 120, without_policies),
+        test("the_parts_reach_each_other_exactly_as_documented", &[Staging], 120, as_documented),
+        test("without_policies_everything_reaches_everything", &[Staging], 120, without_policies),
     ]
 }
 
 async fn as_documented() -> Result<String> {
-    system::deployed().await?;
-    system::back_to_one().await?;
+    STAGING.deployed().await?;
+    STAGING.back_to_one().await?;
     let (open, documented) = (open().await?, documented()?);
     let extra: Vec<_> = open.difference(&documented).collect();
     let missing: Vec<_> = documented.difference(&open).collect();
@@ -55,11 +56,11 @@ async fn as_documented() -> Result<String> {
 
 /// The same connections without a policy: all of them come through, so what is shut above is shut by the policies.
 async fn without_policies() -> Result<String> {
-    system::deployed().await?;
-    kubectl("delete networkpolicies -l app.kubernetes.io/part-of=stockyard -n staging").await?;
-    kubectl("delete networkpolicy e2e-load -n staging --ignore-not-found").await?; // the load's own
+    STAGING.deployed().await?;
+    STAGING.kubectl("delete networkpolicies -l app.kubernetes.io/part-of=stockyard").await?;
+    STAGING.kubectl("delete networkpolicy e2e-load --ignore-not-found").await?; // the load's own
     let open = open().await;
-    system::apply_overlay().await?;
+    STAGING.apply().await?;
     let open = open?;
     let tried = tried();
     ensure!(open.len() == tried, "{} of {tried} ways are open: {open:?}", open.len());
@@ -95,7 +96,7 @@ async fn open() -> Result<BTreeSet<Way>> {
     apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {ELSEWHERE}}}\n")).await?;
     let mut targets = Vec::new();
     for (part, ports) in PARTS {
-        let pods = pods_of(part).await?;
+        let pods = STAGING.pods_of(part).await?;
         let address =
             pods.first().with_context(|| format!("{part} has no pod"))?.address().to_owned();
         targets.extend(ports.iter().map(|port| (part, *port, format!("{address}:{port}"))));
@@ -121,7 +122,7 @@ async fn open() -> Result<BTreeSet<Way>> {
 /// A pod that policies take for a part's own, and no Service does: it is never ready.
 async fn probe(from: &str, addresses: &[&str]) -> Result<Pod> {
     let (namespace, part) =
-        if from == STRANGER { (ELSEWHERE, "stranger") } else { ("staging", from) };
+        if from == STRANGER { (ELSEWHERE, "stranger") } else { (STAGING.namespace, from) };
     let settings = Settings {
         name: &format!("probe-{part}"),
         labels: &format!("{{app.kubernetes.io/name: {part}}}"),

@@ -17,13 +17,13 @@ use tokio::{process::Command, time::sleep};
 use super::{Test, rights, test};
 use crate::{
     Result,
-    cluster::{PortForward, apply, get, kubectl},
+    cluster::{Forward, apply, kubectl},
     generator::{Report, SKU},
     load::{Kind, Load},
-    system::{self, OURS, SERVICES, all_ready_in, databases_in, pin, unique},
+    schedule::Resource::{Production, Staging},
+    system::{self, OURS, PRODUCTION, SERVICES, STAGING, unique},
 };
 
-const OVERLAY: &str = "kustomize/overlays/production";
 /// Where production's images come from, and the version after the one that is deployed. The registry of tests/cluster has
 /// the same images by both tags once they are pushed to 127.0.0.1:5000/stockyard, the second time with TAG=0.1.1.
 const REGISTRY: &str = "registry.example.com/stockyard";
@@ -36,17 +36,32 @@ const LIGHT: [Kind; 2] = [
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("production_runs_beside_staging", 240, beside_staging),
-        test("every_account_of_production_has_exactly_the_documented_rights", 120, its_rights),
-        test("production_is_upgraded_and_rolled_back_without_losing_an_order", 420, upgraded),
-        test("a_lost_volume_is_restored_from_a_backup_taken_under_load", 420, restored),
+        test("production_runs_beside_staging", &[Production, Staging], 240, beside_staging),
+        test(
+            "every_account_of_production_has_exactly_the_documented_rights",
+            &[Production],
+            120,
+            its_rights,
+        ),
+        test(
+            "production_is_upgraded_and_rolled_back_without_losing_an_order",
+            &[Production],
+            420,
+            upgraded,
+        ),
+        test(
+            "a_lost_volume_is_restored_from_a_backup_taken_under_load",
+            &[Production],
+            420,
+            restored,
+        ),
     ]
 }
 
-/// Production, with all that it needs, its autoscalers and staging's held still: the node has no room for more.
+/// Production, with all that it needs, its autoscalers held still: the node has no room for more. Staging has one replica
+/// of each service, and nothing that runs beside production puts load on it.
 async fn deploy() -> Result<()> {
-    system::deployed().await?;
-    system::set_all_replicas(1).await?;
+    STAGING.deployed().await?;
     if kubectl("get namespace production").await.is_err() {
         kubectl("create namespace production").await?;
         kubectl(&format!("label namespace production {OURS}=true")).await?;
@@ -57,7 +72,7 @@ async fn deploy() -> Result<()> {
         "there is a production here that these tests did not make: they would overwrite it"
     );
     for secret in ["postgres-admin", "orders-database", "inventory-database"] {
-        if kubectl(&format!("get secret {secret} -n production")).await.is_err() {
+        if PRODUCTION.kubectl(&format!("get secret {secret}")).await.is_err() {
             let password = password()?;
             kubectl(&format!(
                 "create secret generic {secret} -n production --from-literal=password={password}"
@@ -66,7 +81,7 @@ async fn deploy() -> Result<()> {
         }
     }
     // The same people and programs write to both.
-    let keys = get("secret api-keys -n staging").await?;
+    let keys = STAGING.get("secret api-keys").await?;
     let keys = json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -74,11 +89,11 @@ async fn deploy() -> Result<()> {
         "data": keys["data"],
     });
     apply(&keys.to_string()).await?;
-    kubectl(&format!("apply -k {OVERLAY}")).await?;
+    PRODUCTION.apply().await?;
     for service in SERVICES {
-        pin("production", service, 2).await?;
+        PRODUCTION.pin(service, 2).await?;
     }
-    all_ready_in("production").await
+    PRODUCTION.all_ready().await
 }
 
 fn password() -> Result<String> {
@@ -88,14 +103,16 @@ fn password() -> Result<String> {
 }
 
 async fn beside_staging() -> Result<String> {
+    STAGING.deployed().await?;
+    STAGING.back_to_one().await?;
     let start = Instant::now();
     deploy().await?;
     let took = start.elapsed();
     for service in SERVICES {
-        let deployment = get(&format!("deployment {service} -n production")).await?;
+        let deployment = PRODUCTION.get(&format!("deployment {service}")).await?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "{service}: {}", deployment["status"]);
     }
-    system::all_ready().await?;
+    STAGING.all_ready().await?;
     Ok(format!("two replicas of each service, ready after {:.1} s", took.as_secs_f64()))
 }
 
@@ -108,24 +125,24 @@ async fn upgraded() -> Result<String> {
     deploy().await?;
     stock().await?;
     let before = orders().await?;
-    let load = Load::start_at("production", &LIGHT).await?;
+    let load = Load::start(&PRODUCTION, &LIGHT).await?;
     sleep(Duration::from_secs(3)).await;
     let up = rolled(async |service| {
         let image = format!("{service}={REGISTRY}/{service}:{NEXT}");
-        kubectl(&format!("set image deployment/{service} {image} -n production")).await
+        PRODUCTION.kubectl(&format!("set image deployment/{service} {image}")).await
     })
     .await?;
     let back = rolled(async |service| {
-        kubectl(&format!("rollout undo deployment/{service} -n production")).await
+        PRODUCTION.kubectl(&format!("rollout undo deployment/{service}")).await
     })
     .await?;
-    all_ready_in("production").await?;
+    PRODUCTION.all_ready().await?;
     sleep(Duration::from_secs(3)).await;
     let placed = placed_without_failure(load).await?;
     let counts = lawful().await?;
     let kept = orders().await? - before;
     ensure!(kept == placed, "{placed} orders were placed, and {kept} are there");
-    let deployment = get("deployment orders -n production").await?;
+    let deployment = PRODUCTION.get("deployment orders").await?;
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
     ensure!(*image == format!("{REGISTRY}/orders:0.1.0"), "it was not rolled back: {image}");
     Ok(format!(
@@ -148,7 +165,7 @@ async fn rolled(change: impl AsyncFn(&str) -> Result<String>) -> Result<Duration
     let start = Instant::now();
     for service in SERVICES {
         change(service).await?;
-        system::rolled_out("production", service).await?;
+        PRODUCTION.rolled_out(service).await?;
     }
     Ok(start.elapsed())
 }
@@ -166,20 +183,20 @@ async fn stock() -> Result<()> {
     system::receive(&forward.url(), SKU, 100_000).await
 }
 
-async fn gateway() -> Result<PortForward> {
-    PortForward::open("svc/api-gateway :80 -n production").await
+async fn gateway() -> Result<Forward> {
+    PRODUCTION.gateway().await
 }
 
 /// How many orders production has.
 async fn orders() -> Result<u64> {
-    let (databases, _forward) = databases_in("production").await?;
+    let (databases, _forward) = PRODUCTION.databases().await?;
     let row = databases.orders.query_one("SELECT count(*) FROM orders", &[]).await?;
     Ok(u64::try_from(row.get::<_, i64>(0))?)
 }
 
 /// Waits until nothing is under way; then the law must hold.
 async fn lawful() -> Result<Counts> {
-    let (databases, _forward) = databases_in("production").await?;
+    let (databases, _forward) = PRODUCTION.databases().await?;
     let forward = gateway().await?;
     settle(&system::api(&forward.url())?, &databases, &[]).await
 }
@@ -196,8 +213,8 @@ async fn restored() -> Result<String> {
     deploy().await?;
     stock().await?;
     // Of a run before.
-    kubectl("delete job backup-now restore-1 -n production --ignore-not-found").await?;
-    let load = Load::start_at("production", &LIGHT).await?;
+    PRODUCTION.kubectl("delete job backup-now restore-1 --ignore-not-found").await?;
+    let load = Load::start(&PRODUCTION, &LIGHT).await?;
     let before = confirmed().await?;
     let start = Instant::now();
     commands("## Make one now").await?;
@@ -206,14 +223,14 @@ async fn restored() -> Result<String> {
     placed_without_failure(load).await?;
     let had = orders().await?;
 
-    let lost = get("pvc data-postgres-0 -n production").await?;
+    let lost = PRODUCTION.get("pvc data-postgres-0").await?;
     let start = Instant::now();
     commands("## When the volume is lost").await?;
-    let volume = get("pvc data-postgres-0 -n production").await?;
+    let volume = PRODUCTION.get("pvc data-postgres-0").await?;
     ensure!(volume["spec"]["volumeName"] != lost["spec"]["volumeName"], "it is the same volume");
     ensure!(tables().await? == 0, "the volume was not lost: the database has tables");
     commands("## Restore").await?;
-    all_ready_in("production").await?;
+    PRODUCTION.all_ready().await?;
     confirmed().await?;
     let took = start.elapsed();
 
@@ -222,8 +239,7 @@ async fn restored() -> Result<String> {
     ensure!(!is_later, "the order {after}, placed after the backup, is there: nothing was lost");
     let counts = lawful().await?;
     let has = orders().await?;
-    system::remove_production().await?;
-    system::apply_overlay().await?; // staging's autoscalers are free again
+    kubectl("delete namespace production --timeout=120s").await?;
     Ok(format!(
         "backup in {:.1} s, {had} orders before the loss, {has} afterwards ({counts:?}), {:.0} s from an empty volume to an order placed",
         backup.as_secs_f64(),
@@ -232,7 +248,7 @@ async fn restored() -> Result<String> {
 }
 
 async fn tables() -> Result<i64> {
-    let (databases, _forward) = databases_in("production").await?;
+    let (databases, _forward) = PRODUCTION.databases().await?;
     let count = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
     Ok(databases.orders.query_one(count, &[]).await?.get(0))
 }

@@ -9,7 +9,8 @@ use super::{Test, test};
 use crate::{
     Result,
     cluster::{apply, get, kubectl, until},
-    system,
+    schedule::Resource::Staging,
+    system::{self, STAGING},
 };
 
 /// The group of the page that has rights, and one that has none.
@@ -20,15 +21,15 @@ type Rights = BTreeSet<String>;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("every_account_has_exactly_the_documented_rights", 60, as_documented),
-        test("a_right_too_many_is_noticed", 30, too_many),
-        test("pods_beyond_the_restricted_profile_are_refused", 30, refused),
+        test("every_account_has_exactly_the_documented_rights", &[Staging], 60, as_documented),
+        test("a_right_too_many_is_noticed", &[Staging], 30, too_many),
+        test("pods_beyond_the_restricted_profile_are_refused", &[Staging], 30, refused),
     ]
 }
 
 async fn as_documented() -> Result<String> {
-    system::deployed().await?;
-    rights_in("staging").await
+    STAGING.deployed().await?;
+    rights_in(STAGING.namespace).await
 }
 
 /// Holds the rights of every service account and of both groups in an environment against the page.
@@ -121,11 +122,11 @@ fn products<'a>(
 
 /// The same check on what it must find.
 async fn too_many() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     let name = "e2e-too-many";
     let remove = format!("delete role,rolebinding {name} -n staging --ignore-not-found");
     kubectl(&remove).await?; // of a run that was cut off
-    kubectl(&format!("create role {name} --verb=get --resource=secrets -n staging")).await?;
+    STAGING.kubectl(&format!("create role {name} --verb=get --resource=secrets")).await?;
     let bind = format!(
         "create rolebinding {name} --role={name} --serviceaccount=staging:orders-sa -n staging"
     );
@@ -162,7 +163,7 @@ const SAFE: &str =
     "securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}";
 
 async fn refused() -> Result<String> {
-    system::deployed().await?;
+    STAGING.deployed().await?;
     for (pod, container, why) in BEYOND {
         let manifest = format!(
             "apiVersion: v1
@@ -178,7 +179,7 @@ spec:
         );
         let refusal = match apply(&manifest).await {
             Ok(_) => {
-                kubectl("delete pod e2e-beyond -n staging --grace-period=0 --force").await?;
+                STAGING.kubectl("delete pod e2e-beyond --grace-period=0 --force").await?;
                 bail!("{pod} {container}: it was accepted")
             }
             Err(error) => format!("{error:#}"),

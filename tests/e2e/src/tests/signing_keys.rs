@@ -14,9 +14,10 @@ use super::{
 };
 use crate::{
     Result,
-    cluster::{PortForward, kubectl},
+    cluster::kubectl,
     plane::{self, plane},
-    system::{self, SERVICES, pods_of},
+    schedule::Resource,
+    system::{DISRUPTIONS, SERVICES},
     token::{self, Parts},
 };
 
@@ -24,11 +25,20 @@ use crate::{
 /// apart, and one after the other.
 const HEARD_AGAIN: Duration = Duration::from_secs(240);
 
+/// The services that look at tokens.
+const CALLED: [&str; 2] = ["orders", "inventory"];
+
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("signing_keys_are_rotated_under_load_with_no_failed_request", 300, rotated),
+        test(
+            "signing_keys_are_rotated_under_load_with_no_failed_request",
+            Resource::ALL,
+            300,
+            rotated,
+        ),
         test(
             "known_keys_go_on_while_the_api_server_is_away",
+            Resource::ALL,
             200 + HEARD_AGAIN.as_secs() + plane::away().as_secs(),
             without_api_server,
         ),
@@ -69,16 +79,19 @@ async fn rotated() -> Result<String> {
 /// A token of the gateway for each service, with the service.
 async fn tokens() -> Result<Vec<(String, &'static str)>> {
     let mut tokens = Vec::new();
-    for service in ["orders", "inventory"] {
+    for service in CALLED {
         let audience = format!("stockyard-{service}");
-        tokens.push((token::of("staging", "gateway-sa", Some(&audience)).await?, service));
+        tokens.push((
+            token::of(DISRUPTIONS.namespace, "gateway-sa", Some(&audience)).await?,
+            service,
+        ));
     }
     Ok(tokens)
 }
 
 /// What a service says to a token.
 async fn asked(service: &str, token: &str) -> Result<StatusCode> {
-    let forward = PortForward::open(&format!("svc/{service} :80 -n staging")).await?;
+    let forward = DISRUPTIONS.forward(&format!("svc/{service} :80")).await?;
     let path = if service == "orders" { "/v1/orders" } else { "/v1/items" };
     let headers = [("authorization", &*format!("Bearer {token}"))];
     let reply = http::send(Method::GET, &format!("{}{path}", forward.url()), &headers, "").await?;
@@ -91,6 +104,11 @@ async fn without_api_server() -> Result<String> {
         return Ok(plane::MISSING.to_owned());
     }
     ready().await?;
+    // Else a service would hardly look for keys in so short a time.
+    for service in CALLED {
+        DISRUPTIONS.kubectl(&format!("set env deployment/{service} IDENTITY_REFRESH=5s")).await?;
+    }
+    DISRUPTIONS.all_ready().await?;
     let before = restarts().await?;
     let away = plane::away();
     let measured = without_loss(async || {
@@ -105,9 +123,13 @@ async fn without_api_server() -> Result<String> {
     .await?;
     let after = restarts().await?;
     ensure!(after == before, "pods, and how often they were started again: {before:?}, {after:?}");
+    for service in CALLED {
+        let log = DISRUPTIONS.kubectl(&format!("logs deployment/{service}")).await?;
+        ensure!(log.contains("the known ones go on"), "{service} did not look for keys meanwhile");
+    }
     // And it is heard again: a new pod becomes ready, which waits for the keys.
-    kubectl("rollout restart deployment/orders -n staging").await?;
-    system::rolled_out_within("staging", "orders", HEARD_AGAIN).await?;
+    DISRUPTIONS.kubectl("rollout restart deployment/orders").await?;
+    DISRUPTIONS.rolled_out_within("orders", HEARD_AGAIN).await?;
     Ok(format!("the API server was away for {away:?}; {measured}"))
 }
 
@@ -115,7 +137,7 @@ async fn without_api_server() -> Result<String> {
 async fn restarts() -> Result<Vec<(String, u64)>> {
     let mut restarts = Vec::new();
     for service in SERVICES {
-        let pods = pods_of(service).await?;
+        let pods = DISRUPTIONS.pods_of(service).await?;
         restarts.extend(pods.iter().map(|pod| (pod.name().to_owned(), pod.restarts())));
     }
     restarts.sort();

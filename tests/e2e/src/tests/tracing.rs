@@ -10,52 +10,59 @@ use serde_json::json;
 use super::{Test, test};
 use crate::{
     Result,
-    cluster::{PortForward, kubectl, until},
-    system::{self, SERVICES, unique},
+    cluster::{kubectl, until},
+    schedule::Resource::Failures,
+    system::{self, FAILURES, SERVICES, unique},
 };
 
-/// The component on staging; the receiver answers on the collector's ports.
+/// The component on the copy of staging; the receiver answers on the collector's ports.
 const KUSTOMIZATION: &str = "apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-namespace: staging
-resources: [../staging]
-components: [../../components/tracing]
+namespace: stockyard-e2e-failures
+resources: [../failures]
+components: [../../../../kustomize/components/tracing]
 images: [{name: otel/opentelemetry-collector, newName: e2e, newTag: 0.1.0}]
 patches:
   - target: {kind: Deployment, name: otel-collector}
     patch: |-
       - {op: replace, path: /spec/template/spec/containers/0/args, value: [collect]}
       - {op: replace, path: /spec/template/spec/containers/0/imagePullPolicy, value: IfNotPresent}
+      - {op: replace, path: /spec/template/spec/containers/0/resources/requests/cpu, value: 5m}
 ";
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![test("an_orders_trace_reaches_a_collector_from_all_three_services", 240, trace)]
+    vec![test(
+        "an_orders_trace_reaches_a_collector_from_all_three_services",
+        &[Failures],
+        240,
+        trace,
+    )]
 }
 
 async fn trace() -> Result<String> {
-    system::deployed().await?;
-    let folder = tempfile::Builder::new().prefix(".e2e-").tempdir_in("kustomize/overlays")?;
+    FAILURES.deployed().await?;
+    let folder = tempfile::Builder::new().prefix(".e2e-").tempdir_in("tests/e2e/environments")?;
     fs::write(folder.path().join("kustomization.yaml"), KUSTOMIZATION)?;
     let outcome = async {
         kubectl(&format!("apply -k {}", folder.path().display())).await?;
-        system::all_ready().await?;
+        FAILURES.all_ready().await?;
         traced().await
     }
     .await;
-    system::apply_overlay().await?;
+    FAILURES.apply().await?;
     let collector =
         "deployment,service,poddisruptionbudget -l app.kubernetes.io/name=otel-collector";
-    kubectl(&format!("delete {collector} -n staging")).await?;
-    kubectl("delete serviceaccount otel-collector-sa -n staging --ignore-not-found").await?;
+    FAILURES.kubectl(&format!("delete {collector}")).await?;
+    FAILURES.kubectl("delete serviceaccount otel-collector-sa --ignore-not-found").await?;
     let policies = "otel-collector tracing tracing-metrics";
-    kubectl(&format!("delete networkpolicy {policies} -n staging --ignore-not-found")).await?;
-    system::all_ready().await?;
+    FAILURES.kubectl(&format!("delete networkpolicy {policies} --ignore-not-found")).await?;
+    FAILURES.all_ready().await?;
     outcome
 }
 
 async fn traced() -> Result<String> {
-    let gateway = system::gateway().await?;
-    let collector = PortForward::open("deployment/otel-collector :13133 -n staging").await?;
+    let gateway = FAILURES.gateway().await?;
+    let collector = FAILURES.forward("deployment/otel-collector :13133").await?;
     let key = unique();
     let trace = format!("{:032x}", u128::from_str_radix(&key, 16)?);
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
