@@ -111,9 +111,7 @@ async fn scaled() -> Result<String> {
     ready().await?;
     without_loss(async || {
         for count in [4, 1, 2] {
-            for service in SERVICES {
-                DISRUPTIONS.set_replicas(service, count).await?;
-            }
+            DISRUPTIONS.set_all_replicas(count).await?;
         }
         Ok(())
     })
