@@ -2,13 +2,15 @@
 # How long builds of the last commit take here, one after the other; nothing else should run:
 #
 #   bash bench/builds.sh                  after an edit of one service, of service-kit, and the tests
-#   bash bench/builds.sh --from-nothing   the images in a store that has the pinned downloads and nothing else
+#   bash bench/builds.sh --from-nothing   the run command, the images and the checks, each in a store that has the pinned
+#                                         downloads and nothing else
 #
-# Prints rows of a table. All of it happens in a clone and a store of its own, which go with it.
+# Prints rows of a table. All of it happens in a clone and stores of its own, which go with it.
 set -euo pipefail
 
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+chmod 755 "$work" # PostgreSQL's unprivileged user must reach its state and its programs
 git clone --quiet "$(dirname "$0")/.." "$work/stockyard"
 cd "$work/stockyard"
 
@@ -27,27 +29,38 @@ row() { # WHAT COMMAND...
 build() { ./nixw build --no-link "$@"; }
 edit() { echo "// edited at $EPOCHREALTIME" >>"crates/$1/src/lib.rs"; }
 
-# The outputs that are downloads, of all that the images are made from.
-downloads() {
-    ./nixw derivation show --recursive .#images >"$work/derivations.json"
-    ./nixw eval --impure --raw --expr "
-        let
-          derivations = builtins.attrValues (builtins.fromJSON (builtins.readFile $work/derivations.json));
-          outputs = builtins.concatMap (derivation: builtins.attrValues derivation.outputs) derivations;
-        in
-          builtins.concatStringsSep \"\n\" (map (output: output.path) (builtins.filter (output: output ? hash) outputs))"
+# Makes the downloads ready in another store.
+downloaded() { # STORE
+    local inputs
+    inputs=$(build --impure --print-out-paths --file nix/debianpkgs/inputs.nix all)
+    ./nixw copy --no-check-sigs --to "$1" "$inputs"
+}
+# Starts the run command; comes back when the services listen.
+run() { # STORE
+    STATE_DIR=$work/state ./nixw run --store "$1" >"$work/run" 2>&1 &
+    stack=$!
+    until grep -q http://localhost:8080 "$work/run"; do
+        kill -0 "$stack" 2>/dev/null || { cat "$work/run"; return 1; }
+        sleep 0.2
+    done
 }
 
 if [ "${1:-}" = --from-nothing ]; then
-    downloads | xargs ./nixw copy --no-check-sigs --to "$work/store"
-    row "\`nix build .#images\` from nothing" build --store "$work/store" .#images
+    for store in run images checks; do downloaded "$work/$store"; done
+    row "\`nix run\` from nothing, until the services listen" run "$work/run"
+    kill -INT "$stack"
+    wait "$stack"
+    row "\`nix build .#images\` from nothing" build --store "$work/images" .#images
+    row "\`nix flake check\` from nothing" ./nixw flake check --store "$work/checks"
     exit
 fi
-build .#images
+build .#images .#orders-archive
 build .#checks.x86_64-linux.test # alone, since some of its tests measure times
 row "\`nix build .#images\`, nothing changed" build .#images
 edit orders
-row "after an edit of orders" build .#images
+row "after an edit of orders, its image for this machine: one program" build .#orders-archive
+edit orders
+row "after an edit of orders, all images: two programs" build .#images
 edit service-kit
-row "after an edit of service-kit, of which all services are made" build .#images
+row "after an edit of service-kit, of which all services are made: six programs" build .#images
 row "unit and integration tests (the check \`test\`), after the same edit" build .#checks.x86_64-linux.test

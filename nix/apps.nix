@@ -5,6 +5,8 @@
   workspace,
   images,
   reproduction,
+  # The checks' own: without the programs whose only point is to send load fast. Those are built where they are used.
+  inChecks ? false,
 }: let
   bin = pkgs.symlinkJoin {
     name = "stockyard-services";
@@ -54,9 +56,18 @@ in {
       STOCKYARD_POSTGRES_DIR = "${pkgs.postgresql_17}/bin";
       STOCKYARD_PEERS = "${../bench/peers}";
     };
-    text = "exec ${lib.getExe workspace.programs.bench} \"$@\"";
+    text = "exec ${lib.getExe (
+      if inChecks
+      then workspace.programs.bench
+      else workspace.senderPrograms.bench
+    )} \"$@\"";
   };
-  push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {layouts = "${images.withTests.layouts}";};
+  push = withImages "push" "Pushes the images for all platforms, with SBOM and provenance, and prints their references by digest" [pkgs.skopeo pkgs.jq] {
+    layouts =
+      if inChecks
+      then images.images
+      else images.withTests.layouts;
+  };
   load = withImages "load" "Loads the images into docker, podman, containerd, minikube or kind" [] {archives = "${images.withTests.archives}";};
   sign = withImages "sign" "Signs the pushed images with a key, by cosign" [pkgs.cosign pkgs.jq] {};
   reproduce =
@@ -67,7 +78,7 @@ in {
   };
   e2e = {
     type = "app";
-    program = lib.getExe workspace.programs.e2e;
+    program = lib.getExe workspace.senderPrograms.e2e;
     meta.description = "The end-to-end tests, in the checkout, against the Kubernetes of KUBECONFIG";
   };
   image-table = withImages "image-table" "Prints README's table of the images" [pkgs.jq] {};

@@ -15,11 +15,23 @@
     };
     surroundings = "mkdir elsewhere; cd elsewhere; umask 027; export TZ=Asia/Tokyo LC_ALL=C.UTF-8\n";
   };
-  apps = import ./apps.nix {inherit pkgs lib workspace images reproduction;};
-  checks = import ./checks.nix {inherit pkgs lib workspace images apps;};
+  appsWith = arguments: import ./apps.nix ({inherit pkgs lib workspace images reproduction;} // arguments);
+  apps = appsWith {};
+  checks = import ./checks.nix {
+    inherit pkgs lib workspace images;
+    apps = appsWith {inChecks = true;};
+  };
+  # What `nix flake check` builds, but for the checks that measure times or wait for programs: nixw builds it before
+  # them, side by side.
+  compiled =
+    builtins.attrValues (removeAttrs checks ["test" "memory" "instructions" "push" workspace.foreignArchitecture])
+    ++ builtins.attrValues workspace.programs
+    ++ builtins.attrValues workspace.programsFor.${workspace.foreignArchitecture}
+    ++ [workspace.devLayer];
 in {
   packages =
     {
+      compiled = pkgs.writeText "compiled" (lib.concatMapStringsSep "\n" toString compiled);
       inherit (workspace.programs) api-gateway orders inventory local-stack nix-format oci-image;
       inherit (images) images archives;
       inherit (pkgs) cosign;

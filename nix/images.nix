@@ -89,9 +89,9 @@
   };
   load = {
     process = "--entrypoint /bin/e2e";
-    application = _: "--file bin/e2e=${lib.getExe workspace.programs.e2e}";
+    application = _: "--file bin/e2e=${lib.getExe workspace.senderPrograms.e2e}";
     packages = architecture: [(linked platforms.${architecture})];
-    bill = _: "--binary ${lib.getExe workspace.programs.e2e} --cargo-lock ${../Cargo.lock} --crates ${workspace.cargoDeps}";
+    bill = _: "--binary ${lib.getExe workspace.senderPrograms.e2e} --cargo-lock ${../Cargo.lock} --crates ${workspace.cargoDeps}";
   };
   plans = lib.genAttrs workspace.services service // {inherit postgres prometheus;};
 
@@ -133,14 +133,14 @@ in rec {
   inherit version created;
   byName = lib.mapAttrs image plans;
   images = farm "images" byName;
-  archiveOf = lib.mapAttrs archive byName;
+  archiveOf = lib.mapAttrs (name: plan: archive name (platform name plan workspace.hostArchitecture)) plans;
   archives = farm "archives" (lib.mapAttrs' (name: lib.nameValuePair "${name}.tar") archiveOf);
   # The images, and what sends the load in the end-to-end tests, which is asked for by name alone.
   withTests = let
     layouts = byName // {e2e = platform "e2e" load workspace.hostArchitecture;};
   in {
     layouts = farm "layouts" layouts;
-    archives = farm "archives" (lib.mapAttrs' (name: layout: lib.nameValuePair "${name}.tar" (archive name layout)) layouts);
+    archives = farm "archives" (lib.mapAttrs' (name: lib.nameValuePair "${name}.tar") (archiveOf // {e2e = archive "e2e" layouts.e2e;}));
   };
   # For the checks: the commands that build the layouts for amd64, and the layout of another program.
   commands = lib.mapAttrs' (name: plan: lib.nameValuePair "build_${builtins.replaceStrings ["-"] ["_"] name}" (command name plan "amd64")) plans;
