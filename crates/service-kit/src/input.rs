@@ -167,7 +167,7 @@ impl List {
             _ => None,
         };
         let bytes = hex.chunks(2).map(|pair| match *pair {
-            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            [high, low] => Some((digit(high)? << 4) | digit(low)?),
             _ => None,
         });
         let key = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
