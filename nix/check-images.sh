@@ -46,7 +46,8 @@ for name in $names; do
         # docker gives a fresh volume the owner of the folder that it is mounted on.
         application=$(blob "$(jq -r '.layers[1].digest' "$manifest")")
         for volume in $(jq -r '.config.Volumes // {} | keys[]' <<<"$config"); do
-            holds "$what: the owner of $volume" "$(tar -tvzf "$application" --numeric-owner "${volume#/}/" --no-recursion | awk '{ print $2 }')" 65532/65532
+            read -r _ owner _ < <(tar -tvzf "$application" --numeric-owner --no-recursion "${volume#/}/")
+            holds "$what: the owner of $volume" "$owner" 65532/65532
         done
         at_most "$what: base layer" "$base_size" 500000
         case $name in
