@@ -36,7 +36,7 @@ const GUESSES: u64 = 400;
 const LOOKED_AT: u64 = 20;
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![test("the_gateway_wants_a_key_for_writes", &[Failures], 120, for_writes)]
+    vec![test("the_gateway_wants_a_key_for_writes", &[Failures], 240, for_writes)]
 }
 
 async fn for_writes() -> Result<String> {

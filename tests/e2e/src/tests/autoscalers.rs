@@ -40,7 +40,7 @@ pub(super) fn tests() -> Vec<Test> {
         test(
             "the_vertical_autoscaler_recommends_and_changes_no_pod",
             &[Staging],
-            120,
+            240,
             recommendations,
         ),
     ]

@@ -25,20 +25,20 @@ const ENOUGH: u64 = 100_000;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("no_request_fails_while_the_gateway_is_restarted", NEEDS, 120, || {
+        test("no_request_fails_while_the_gateway_is_restarted", NEEDS, 240, || {
             restarted("api-gateway")
         }),
-        test("no_request_fails_while_orders_is_restarted", NEEDS, 120, || restarted("orders")),
-        test("no_request_fails_while_inventory_is_restarted", NEEDS, 120, || {
+        test("no_request_fails_while_orders_is_restarted", NEEDS, 240, || restarted("orders")),
+        test("no_request_fails_while_inventory_is_restarted", NEEDS, 240, || {
             restarted("inventory")
         }),
         test("no_request_fails_while_replicas_come_and_go", NEEDS, 180, scaled),
-        test("no_request_fails_while_pods_are_deleted", NEEDS, 120, deleted),
-        test("no_request_fails_while_the_gateway_is_drained", NEEDS, 120, || {
+        test("no_request_fails_while_pods_are_deleted", NEEDS, 240, deleted),
+        test("no_request_fails_while_the_gateway_is_drained", NEEDS, 240, || {
             drained("api-gateway")
         }),
-        test("no_request_fails_while_orders_is_drained", NEEDS, 120, || drained("orders")),
-        test("no_request_fails_while_inventory_is_drained", NEEDS, 120, || drained("inventory")),
+        test("no_request_fails_while_orders_is_drained", NEEDS, 240, || drained("orders")),
+        test("no_request_fails_while_inventory_is_drained", NEEDS, 240, || drained("inventory")),
         test("these_were_a_hundred_thousand_requests", NEEDS, 1, enough),
         test("requests_do_fail_without_time_to_leave", NEEDS, 180, negative_control),
     ]

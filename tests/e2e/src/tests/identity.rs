@@ -56,10 +56,10 @@ pub(super) fn tests() -> Vec<Test> {
         test(
             "a_pod_of_another_account_gets_nothing_from_orders_and_inventory",
             &[Staging],
-            120,
+            240,
             other_accounts,
         ),
-        test("tokens_that_are_not_what_they_should_be_are_refused", &[Staging], 120, wrong_tokens),
+        test("tokens_that_are_not_what_they_should_be_are_refused", &[Staging], 240, wrong_tokens),
     ]
 }
 

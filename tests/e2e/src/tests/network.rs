@@ -33,8 +33,8 @@ type Way = (String, String, u16);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        test("the_parts_reach_each_other_exactly_as_documented", &[Staging], 120, as_documented),
-        test("without_policies_everything_reaches_everything", &[Staging], 120, without_policies),
+        test("the_parts_reach_each_other_exactly_as_documented", &[Staging], 240, as_documented),
+        test("without_policies_everything_reaches_everything", &[Staging], 240, without_policies),
     ]
 }
 

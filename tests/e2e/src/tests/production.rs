@@ -40,7 +40,7 @@ pub(super) fn tests() -> Vec<Test> {
         test(
             "every_account_of_production_has_exactly_the_documented_rights",
             &[Production],
-            120,
+            240,
             its_rights,
         ),
         test(
