@@ -1,5 +1,5 @@
 # What .ci/run and .ci/long share: parts with a budget of time, checks, and totals that hold whatever ends the script.
-# A part is a function; its checks are counted in a file, since parts also run beside each other.
+# A part is a function; its checks are counted in a file, so that the totals need no state of the shell.
 
 ci=$(mktemp -d)
 : >"$ci/results"
@@ -40,18 +40,6 @@ part() { # NAME BUDGET FUNCTION
     "$3"
     echo "$1 $((SECONDS - began)) $2 $(($(stolen) - stolen))" >>"$ci/times"
     echo "    $1 took $(minutes $((SECONDS - began)))"
-}
-# The same beside others: what it prints comes when `joined` waits for it.
-beside() { # NAME BUDGET FUNCTION
-    (part "$@") >"$ci/beside-$1" 2>&1 &
-    echo $! >"$ci/pid-$1"
-}
-joined() { # NAME
-    local code=0
-    wait "$(cat "$ci/pid-$1")" || code=$?
-    cat "$ci/beside-$1"
-    current=$1
-    check "$1 came to its end" [ "$code" = 0 ]
 }
 
 # CPU time in hundredths of a second that other machines on the same host took from this one.
