@@ -159,11 +159,13 @@ impl Gateway {
 impl App for Gateway {
     type Route = Route;
 
+    const IS_EDGE: bool = true;
+
     fn route(&self, method: &Method, path: &str) -> Result<(Route, &'static str), Problem> {
         route(method, path)
     }
 
-    async fn admit(&self, route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+    async fn admit(&self, route: Option<&Route>, request: &mut Request) -> Result<(), Problem> {
         let headers = request.headers();
         match route {
             Some(Route::Orders | Route::Items | Route::Topology) => {

@@ -158,7 +158,7 @@ impl App for Inventory {
         route(method, path)
     }
 
-    async fn admit(&self, route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+    async fn admit(&self, route: Option<&Route>, request: &mut Request) -> Result<(), Problem> {
         self.callers.admit(request.headers(), callers(route)).await
     }
 

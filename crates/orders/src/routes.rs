@@ -73,7 +73,7 @@ impl App for Orders {
         route(method, path)
     }
 
-    async fn admit(&self, _route: Option<&Route>, request: &Request) -> Result<(), Problem> {
+    async fn admit(&self, _route: Option<&Route>, request: &mut Request) -> Result<(), Problem> {
         self.callers.admit(request.headers(), &["gateway-sa"]).await
     }
 

@@ -5,22 +5,25 @@ use std::{io, net::SocketAddr, thread, time::Duration};
 use tokio::{
     runtime,
     sync::oneshot,
-    task::{self},
+    task,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     pages::Pages,
-    server::{Bound, Limits},
+    server::{Bound, Connections, Limits},
 };
 
 /// Its own bounds: probes and a scraper, no more.
 const LIMITS: Limits = Limits {
     connections: 64,
     header: Duration::from_secs(30),
+    idle: Duration::from_secs(120),
     write: Duration::from_secs(30),
-    grace: Duration::from_millis(500),
 };
+/// For requests in flight once it stops.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A running admin listener.
 #[derive(Debug)]
@@ -82,5 +85,9 @@ async fn serve(
             Ok(answer.unwrap_or_else(|problem| problem.into_response("")))
         }
     };
-    bound.run(LIMITS, handler, stopped).await;
+    let until = async {
+        stopped.await;
+        Instant::now() + GRACE
+    };
+    bound.run(Connections::new(LIMITS), handler, until).await;
 }

@@ -11,6 +11,9 @@ pub trait App: Send + Sync + 'static {
     /// A recognised route with what its path says.
     type Route: Send + 'static;
 
+    /// Do requests come in from outside here? Then heads have tighter limits, so that what is added on the way fits.
+    const IS_EDGE: bool = false;
+
     /// Recognises a route: with its template for metrics and spans (`/v1/items/{sku}`, never the raw path), or as the
     /// problem 404 or 405.
     fn route(&self, method: &Method, path: &str) -> Result<(Self::Route, &'static str), Problem>;
@@ -20,7 +23,7 @@ pub trait App: Send + Sync + 'static {
     fn admit(
         &self,
         route: Option<&Self::Route>,
-        request: &Request,
+        request: &mut Request,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
 
     /// Answers. Requests other than GET run to their end even when the client goes away.

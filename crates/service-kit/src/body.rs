@@ -3,7 +3,8 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use hyper::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::{Problem, client::Answer};
+use crate::{Problem, client::Answer, server::Connection};
 
 /// The type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -31,9 +32,51 @@ const FRAME_BYTES: usize = 4 * 1024;
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A request as it comes from the wire.
-pub type Request = hyper::Request<Incoming>;
+pub type Request = hyper::Request<Content>;
 /// An answer.
 pub type Response = hyper::Response<Body>;
+
+/// A request's content, as it comes. Its connection is told when it was read to its end.
+#[derive(Debug)]
+pub struct Content {
+    incoming: Incoming,
+    /// None once it is at its end.
+    connection: Option<Arc<Connection>>,
+}
+
+impl Content {
+    pub(crate) fn new(incoming: Incoming, connection: &Arc<Connection>) -> Self {
+        let connection = (!incoming.is_end_stream()).then(|| Arc::clone(connection));
+        Self { incoming, connection }
+    }
+}
+
+impl HttpBody for Content {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        // Who knows how much there is to come does not ask whether more comes.
+        if frame.is_none() || self.incoming.is_end_stream() {
+            if let Some(connection) = self.connection.take() {
+                connection.content_ends();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
 
 /// The body of every answer, and of every request to another service.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use hyper::Uri;
+use ipnet::IpNet;
 use tokio_postgres::config::SslMode;
 use tracing_subscriber::filter::Targets;
 
@@ -29,14 +30,20 @@ pub struct KitConfig {
     pub health_stall: Duration,
     /// `SHUTDOWN_DELAY`: from not ready to no more connections, while endpoints are taken away.
     pub shutdown_delay: Duration,
-    /// `SHUTDOWN_GRACE`: how long requests in flight may take after that.
+    /// `SHUTDOWN_GRACE`: how long requests in flight, and all other work, may take after that.
     pub shutdown_grace: Duration,
-    /// `MAX_CONNECTIONS`: open connections; further ones wait in the kernel's backlog.
+    /// `MAX_CONNECTIONS`: open connections; for a further one the one is closed that has been idle for longest.
     pub max_connections: usize,
     /// `MAX_IN_FLIGHT`: requests at work; further ones are answered 503.
     pub max_in_flight: usize,
-    /// `HEADER_TIMEOUT`: to read a request's head, and for an idle connection.
+    /// `FAIR_SHARES`: does one client address hold at most an eighth of both?
+    pub fair_shares: bool,
+    /// `TRUSTED_PROXIES`: whose word on the client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `HEADER_TIMEOUT`: for a connection's first request, and to read a request's head.
     pub header_timeout: Duration,
+    /// `IDLE_TIMEOUT`: for the next request of a connection; longer than the proxies before it keep theirs.
+    pub idle_timeout: Duration,
     /// `BODY_TIMEOUT`: to read a request's body.
     pub body_timeout: Duration,
     /// `WRITE_TIMEOUT`: for a client to take what it was sent; then the connection is closed.
@@ -93,23 +100,37 @@ impl KitConfig {
             ),
             shutdown_grace: env.duration(
                 "SHUTDOWN_GRACE",
-                Duration::from_secs(20),
-                "how long requests in flight may take after that",
+                Duration::from_secs(15),
+                "how long requests in flight, and all other work, may take after that",
             ),
             max_connections: env.number(
                 "MAX_CONNECTIONS",
                 1024,
-                "open connections; further ones wait in the kernel's backlog",
+                "open connections; for a further one the one is closed that has been idle for longest",
             ),
             max_in_flight: env.number(
                 "MAX_IN_FLIGHT",
                 256,
                 "requests at work; further ones are answered 503",
             ),
+            fair_shares: env.flag(
+                "FAIR_SHARES",
+                false,
+                "does one client address hold at most an eighth of both? Not where all clients have one address",
+            ),
+            trusted_proxies: env.networks(
+                "TRUSTED_PROXIES",
+                "networks, e.g. 10.0.0.0/8,fd00::/8, whose X-Forwarded-For tells the client's address",
+            ),
             header_timeout: env.duration(
                 "HEADER_TIMEOUT",
                 Duration::from_secs(30),
-                "to read a request's head, and for an idle connection",
+                "for a connection's first request, and to read a request's head",
+            ),
+            idle_timeout: env.duration(
+                "IDLE_TIMEOUT",
+                Duration::from_secs(120),
+                "for the next request of a connection; longer than the proxies before it keep theirs",
             ),
             body_timeout: env.duration(
                 "BODY_TIMEOUT",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::{
     StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::{Map, Value, json};
 
@@ -113,6 +113,13 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request is malformed").detail(detail)
     }
 
+    /// 431: the limits are ARCHITECTURE.md's.
+    pub(crate) fn head_too_large() -> Self {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Self::new(status, "head-too-large", "The request's head is too large")
+            .detail("send fewer or shorter header fields, or a shorter target")
+    }
+
     /// 422: well-formed, but its values cannot be.
     pub fn unprocessable(detail: impl Into<String>) -> Self {
         Self::new(
@@ -188,14 +195,17 @@ impl Problem {
         Value::Object(members)
     }
 
-    /// The answer, with the trace id under which the log tells more.
-    pub fn into_response(self, trace_id: &str) -> Response {
+    /// The answer's body.
+    pub(crate) fn bytes(&self, trace_id: &str) -> Vec<u8> {
         let mut members = self.members();
         members["trace_id"] = trace_id.into();
-        let mut response = body::json(self.0.status, &members);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        body::json_bytes(&members)
+    }
+
+    /// The answer, with the trace id under which the log tells more.
+    pub fn into_response(self, trace_id: &str) -> Response {
+        const TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+        let mut response = body::text(self.0.status, TYPE, self.bytes(trace_id));
         response
             .headers_mut()
             .extend(self.0.headers.into_iter().map(|(name, value)| (Some(name), value)));
@@ -212,6 +222,7 @@ fn whole_seconds(time: Duration) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use hyper::header::CONTENT_TYPE;
 
     use super::*;
 

@@ -1,5 +1,6 @@
 //! A service from its start to its end.
 
+mod flight;
 mod pipeline;
 mod requests;
 
@@ -8,11 +9,11 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{pipeline::Pipeline, requests::Requests};
+use self::{flight::Flights, pipeline::Pipeline, requests::Requests};
 use crate::{
     App, BoxError, KitConfig,
     admin::Admin,
@@ -20,7 +21,8 @@ use crate::{
     health::{Heartbeat, Readiness},
     metrics::Metrics,
     pages::Pages,
-    server::{Bound, Drain, Limits},
+    server::{Bound, Connections, Drain, Limits},
+    shares::FairShares,
     telemetry,
     workload::Mode,
 };
@@ -178,39 +180,58 @@ async fn serve<A: App>(
     // Whoever started the service may wait for this line.
     log.hurry();
 
-    let pipeline = Pipeline::new(app, pages, &kit, Requests::new(&kit.metrics, config, log));
-    let drained = drain(bound, pipeline, signals, &kit).await;
+    let shares = config.fair_shares.then(|| FairShares::new(config.trusted_proxies.clone()));
+    let requests = Requests::new(&kit.metrics, config, log);
+    let flights = Flights::new(config.max_in_flight, shares.clone(), &kit.metrics, requests);
+    let pipeline = Pipeline::new(app, pages, &kit, flights);
+    let connections = Connections::with_shares(limits(config), shares);
+    connections.register(&kit.metrics.registry);
+    let drained = drain(bound, connections, pipeline, signals, &kit).await;
     telemetry::flush().await;
     admin.stop().await;
     tracing::info!(drained, "stopped");
     Ok(if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Serves until a signal, then drains; true when every request and task came to its end.
+fn limits(config: &KitConfig) -> Limits {
+    Limits {
+        connections: config.max_connections,
+        header: config.header_timeout,
+        idle: config.idle_timeout,
+        write: config.write_timeout,
+    }
+}
+
+/// Serves until a signal, then drains; true when every request and task came to its end before the one deadline that they
+/// all have.
 async fn drain<A: App>(
     bound: Bound,
+    connections: Arc<Connections>,
     pipeline: Arc<Pipeline<A>>,
     mut signals: Signals,
     kit: &Kit,
 ) -> bool {
     let config = &kit.config;
-    let limits = Limits {
-        connections: config.max_connections,
-        header: config.header_timeout,
-        write: config.write_timeout,
-        grace: config.shutdown_grace,
-    };
     let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
+    let mut deadline = None;
     let stopping = async {
         signals.next().await;
         tracing::info!("draining");
         kit.readiness.drain();
         sleep(config.shutdown_delay).await;
         kit.shutdown.cancel();
+        *deadline.insert(Instant::now() + config.shutdown_grace)
     };
-    let drain = bound.run(limits, handler, stopping).await;
+    let drain = bound.run(connections, handler, stopping).await;
+    if let Drain::Cut(connections) = drain {
+        tracing::warn!(connections, "the grace is over: connections are cut");
+    }
     kit.tasks.close();
-    let finished = timeout(config.shutdown_grace, kit.tasks.wait()).await;
+    let deadline = deadline.expect("the listener stops at that");
+    let finished = timeout_at(deadline, kit.tasks.wait()).await;
+    if finished.is_err() {
+        tracing::warn!(tasks = kit.tasks.len(), "the grace is over: tasks are cut");
+    }
     drain == Drain::Complete && finished.is_ok()
 }
 

@@ -1,6 +1,10 @@
 //! A listener with limits and a drain that ends in time.
 
 mod alarm;
+mod connection;
+mod connections;
+mod refusal;
+mod wire;
 
 use std::{
     io,
@@ -10,23 +14,32 @@ use std::{
     time::Duration,
 };
 
-use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
 use rustix::{io::Errno, net::sockopt};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout_at},
 };
 
-use self::alarm::Alarm;
-use crate::{Request, Response, faults::Dropped, scope};
+pub use self::connections::Connections;
+pub(crate) use self::connection::Connection;
+use self::{alarm::Alarm, wire::Wire};
+use crate::{Request, Response, body::Content, faults::Dropped, scope};
 
-/// The longest request head in bytes; a longer one is answered 431.
-const HEADER_BYTES: usize = 16 * 1024;
 /// What a connection reads ahead and has still to send, in bytes: with the frames of our bodies 32 KiB at most, which a
-/// connection keeps until it is closed.
+/// connection keeps until it is closed. It is the longest head of a request too; a longer one is answered 431.
 const BUFFER_BYTES: usize = 24 * 1024;
+/// So much content of a request that was not read hyper has read already, as a rule: then the connection can go on.
+const UNREAD_BYTES: u64 = 4 * 1024;
+/// How long a head that is under way may take once the listener stops.
+const LAST_HEADS: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted; the kernel bounds it by `net.core.somaxconn`. What comes at once beyond it is
 /// dropped, and tries again after a second; `TcpListener::bind` has 128.
 const BACKLOG: u32 = 4096;
@@ -36,14 +49,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What bounds a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections; a further one waits in the kernel's backlog.
+    /// Open connections; for a further one the one is closed that has been idle for longest.
     pub connections: usize,
-    /// To read a request's head, and for an idle connection.
+    /// For the first request of a connection, and to read a request's head.
     pub header: Duration,
+    /// For the next request.
+    pub idle: Duration,
     /// For a peer to take what it was sent.
     pub write: Duration,
-    /// How long requests in flight may take once it stops.
-    pub grace: Duration,
 }
 
 /// The other end of a connection.
@@ -84,58 +97,55 @@ impl Bound {
         self.address
     }
 
-    /// Serves with `handler` until `shutdown`, then drains.
+    /// Serves with `handler` until `shutdown` says until when requests in flight may take, then drains.
     pub async fn run<H, F>(
         self,
-        limits: Limits,
+        connections: Arc<Connections>,
         handler: H,
-        shutdown: impl Future<Output = ()>,
+        shutdown: impl Future<Output = Instant>,
     ) -> Drain
     where
         H: Fn(Request, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response, Dropped>> + Send + 'static,
     {
-        let mut http = http1::Builder::new();
-        // http1 and not auto: auto leaves a silent peer alone. No writev: an answer of ours is small, and one piece of
-        // memory costs the kernel and hyper less than two.
-        http.header_read_timeout(limits.header)
-            .max_header_size(HEADER_BYTES)
-            .max_buf_size(BUFFER_BYTES)
-            .writev(false);
         let graceful = GracefulShutdown::new();
-        let permits = Arc::new(Semaphore::new(limits.connections));
         let mut shutdown = pin!(shutdown);
-        loop {
-            let next = async {
-                let permit = Arc::clone(&permits)
-                    .acquire_owned()
-                    .await
-                    .expect("the semaphore is never closed");
-                (permit, self.accept().await)
-            };
-            let (permit, (stream, peer)) = tokio::select! {
+        let deadline = loop {
+            let (stream, address, room) = tokio::select! {
                 biased;
-                () = &mut shutdown => break,
-                next = next => next,
+                deadline = &mut shutdown => break deadline,
+                next = self.next(&connections) => next,
             };
-            bound_writes(&stream, limits.write);
-            let handler = handler.clone();
-            let peer = Peer::new(peer);
-            let service = service_fn(move |request| handler(request, peer.clone()));
-            http.timer(Alarm::default()); // without one hyper's time-outs do nothing
-            let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
+            bound_writes(&stream, connections.limits.write);
+            let connection = Arc::new(Connection::new(connections.patience()));
+            let service = serve(&connections, &connection, stream, address, handler.clone());
+            let service = graceful.watch(service);
+            connections.spawn(address.ip(), connection, room, async move {
+                if let Err(error) = service.await {
                     tracing::debug!(%error, "a connection ended early");
                 }
-                drop(permit);
             });
-        }
+        };
         drop(self.listener);
-        let open = graceful.count();
-        match timeout(limits.grace, graceful.shutdown()).await {
+        let mut drained = pin!(graceful.shutdown());
+        let heads = timeout_at(deadline.min(Instant::now() + LAST_HEADS), &mut drained);
+        if heads.await.is_ok() {
+            return Drain::Complete;
+        }
+        connections.close_idle();
+        match timeout_at(deadline, drained).await {
             Ok(()) => Drain::Complete,
-            Err(_) => Drain::Cut(open),
+            Err(_) => Drain::Cut(connections.count()),
+        }
+    }
+
+    /// The next connection that there is room for.
+    async fn next(&self, connections: &Connections) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let (stream, peer) = self.accept().await;
+            if let Some(room) = connections.room_for(peer.ip()).await {
+                return (stream, peer, room);
+            }
         }
     }
 
@@ -155,6 +165,56 @@ impl Bound {
             }
         }
     }
+}
+
+/// Speaks HTTP on a connection.
+fn serve<H, F>(
+    connections: &Connections,
+    connection: &Arc<Connection>,
+    stream: TcpStream,
+    address: SocketAddr,
+    handler: H,
+) -> http1::Connection<
+    TokioIo<Wire>,
+    impl hyper::service::Service<
+        hyper::Request<Incoming>,
+        Response = Response,
+        Error = Dropped,
+        Future: Send,
+    > + Send
+    + use<H, F>,
+>
+where
+    H: Fn(Request, Peer) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Response, Dropped>> + Send + 'static,
+{
+    let peer = Peer::new(address);
+    let own = Arc::clone(connection);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let length = request.body().size_hint();
+        let is_large = length.exact().is_none_or(|length| length > UNREAD_BYTES);
+        let is_open = own.work(!request.body().is_end_stream());
+        let request = request.map(|body| Content::new(body, &own));
+        let answer = is_open.then(|| handler(request, peer.clone()));
+        let own = Arc::clone(&own);
+        async move {
+            let mut answer = answer.ok_or(Dropped)?.await?;
+            if is_large && own.is_unread() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            own.answer();
+            Ok::<_, Dropped>(answer)
+        }
+    });
+    let wire = Wire::new(stream, Arc::clone(connection), connections.refusals.clone());
+    // http1 and not auto: auto leaves a silent peer alone. No writev: an answer of ours is small, and one piece of memory
+    // costs the kernel and hyper less than two.
+    http1::Builder::new()
+        .timer(Alarm::new(Arc::clone(connection))) // it knows the time-outs; without one hyper has none
+        .header_read_timeout(connections.limits.idle)
+        .max_buf_size(BUFFER_BYTES)
+        .writev(false)
+        .serve_connection(TokioIo::new(wire), service)
 }
 
 /// Listens at an address; `[::]` takes IPv4 too, and is `0.0.0.0` where the machine has no IPv6.

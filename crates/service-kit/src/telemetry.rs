@@ -6,14 +6,14 @@ use std::{io, panic, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hyper::{HeaderMap, Uri};
+use hyper::{HeaderMap, Uri, header::HeaderName};
 use once_cell::sync::OnceCell;
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tokio::{runtime::Handle, task};
-use tracing::{Instrument, Metadata, info_span, subscriber::Interest};
+use tokio::{runtime::Handle, task, time::timeout};
+use tracing::{Instrument, Metadata, Span, info_span, subscriber::Interest};
 use tracing_subscriber::{
     Layer,
     filter::{DynFilterFn, FilterExt, filter_fn},
@@ -28,6 +28,12 @@ use crate::{BoxError, Identity, KitConfig, client::Client, log::Log, scope, scop
 
 /// How long one export may take.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last one may take: a part of the pod's grace.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The trace's identifier in every answer, in hexadecimal digits as in the log.
+pub const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// The process has one log and one subscriber; tests, which start many services in one process, share the first.
 static INSTALLED: OnceCell<Installed> = OnceCell::new();
@@ -64,7 +70,7 @@ pub(crate) fn install(
                     }),
             );
         tracing_subscriber::registry().with(lines).with(traces).try_init()?;
-        flush_log_at_a_panic();
+        tell_panics();
         Ok::<_, BoxError>(Installed { log, provider, trace_ratio: config.trace_ratio })
     })?;
     Ok(installed.log.clone())
@@ -80,11 +86,10 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with("service_kit")
 }
 
-/// Writes the log out before a panic aborts the process.
-fn flush_log_at_a_panic() {
-    let told = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        told(panic);
+/// Tells of a panic in the log, as of every other error.
+fn tell_panics() {
+    panic::set_hook(Box::new(|panic| {
+        tracing::error!(trace_id = trace_id(), panic = %panic, "a panic: this is a bug");
         flush_log();
     }));
 }
@@ -125,12 +130,13 @@ pub(crate) fn flush_log() {
     }
 }
 
-/// Sends the spans that are still held back; bounded by the exporter's own time-out.
+/// Sends the spans that are still held back, within [`FLUSH_TIMEOUT`].
 pub(crate) async fn flush() {
     let Some(Installed { provider, .. }) = INSTALLED.get() else { return };
     // It blocks; inline it would hold up the very runtime that exports.
-    if let Ok(Err(error)) = task::spawn_blocking(|| provider.force_flush()).await {
-        tracing::warn!(%error, "spans were lost: the collector does not answer");
+    let flushed = timeout(FLUSH_TIMEOUT, task::spawn_blocking(|| provider.force_flush()));
+    if !matches!(flushed.await, Ok(Ok(Ok(())))) {
+        tracing::warn!("spans were lost: the collector does not answer");
     }
 }
 
@@ -138,6 +144,11 @@ pub(crate) async fn flush() {
 /// [`background`].
 pub fn trace_id() -> String {
     scope::with(|scope| scope.trace.id_text()).unwrap_or_default()
+}
+
+/// An identifier for what is no request and has a line in the log.
+pub(crate) fn new_trace_id() -> String {
+    Trace::of(&HeaderMap::new(), 0.0, Span::none).0.id_text()
 }
 
 /// Runs work that no request waits for as a trace of its own: [`trace_id`] is that one's, calls to other services carry it

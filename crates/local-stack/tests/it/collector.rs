@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use service_kit::{
     body,
-    server::{Bound, Limits},
+    server::{Bound, Connections, Limits},
 };
 
 /// What an export and its answer are.
@@ -43,7 +43,7 @@ impl Collector {
         let kept = Arc::clone(&exports);
         let seconds = Duration::from_secs;
         let limits =
-            Limits { connections: 64, header: seconds(60), write: seconds(60), grace: seconds(1) };
+            Limits { connections: 64, header: seconds(60), idle: seconds(60), write: seconds(60) };
         let handler = move |request: service_kit::Request, _| {
             let kept = Arc::clone(&kept);
             async move {
@@ -55,7 +55,7 @@ impl Collector {
                 Ok(body::text(StatusCode::OK, PROTOBUF, Vec::new()))
             }
         };
-        tokio::spawn(bound.run(limits, handler, std::future::pending()));
+        tokio::spawn(bound.run(Connections::new(limits), handler, std::future::pending()));
         Self { address, exports }
     }
 

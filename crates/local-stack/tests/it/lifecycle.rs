@@ -158,6 +158,38 @@ async fn requests_in_flight_are_answered_after_sigterm_and_readiness_goes_first(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_hangs_holds_up_no_shutdown() {
+    let state = temporary_folder().unwrap();
+    let settings = [("SHUTDOWN_DELAY", "100ms"), ("SHUTDOWN_GRACE", "3s")];
+    let mut stack = start_with(&state, &settings).await;
+    stack.postgres().signal(Signal::STOP).unwrap();
+    // At work when the drain begins, and without an answer until its end.
+    let orders = stack.url(Service::Orders).to_owned();
+    let hanging = tokio::spawn(async move { http::get(&format!("{orders}/v1/orders")).await });
+    until("a read hangs", || async {
+        metric(&stack, Service::Orders, "http_requests_in_flight ").await > 0.5
+    })
+    .await;
+    for service in [Service::Orders, INVENTORY] {
+        let start = Instant::now();
+        let status = stack.end(service, Signal::TERM).await.unwrap();
+        let took = start.elapsed();
+        // One deadline for the listener and all tasks: 3.1 s, and a moment for the process' end.
+        assert!(took < Duration::from_millis(5500), "{service:?} took {took:?}");
+        let drained = service == INVENTORY; // nothing was at work there that must come to its end
+        assert_eq!(status.success(), drained, "{service:?}: {status}");
+    }
+    stack.postgres().signal(Signal::CONT).unwrap();
+    hanging.await.unwrap().unwrap_err();
+    for service in [Service::Orders, INVENTORY] {
+        stack.start_service(service).await.unwrap();
+    }
+    stack.await_ready().await.unwrap();
+    assert_eq!(place(&stack, "after", order("CHAIN-6", 1)).await.status, 201);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_aborts_at_once() {
     let state = temporary_folder().unwrap();
     let mut stack = start_with(&state, &[("SHUTDOWN_DELAY", "60s")]).await;

@@ -7,6 +7,7 @@
 mod accept;
 mod amounts;
 mod conditional;
+mod connections;
 mod cookies;
 mod forms;
 mod head;
@@ -200,6 +201,7 @@ async fn every_reported_fault_has_its_right_answer() {
         text::rows(),
         conditional::rows(),
         forms::rows(),
+        connections::rows(),
     ];
     let mut wrong = Vec::new();
     for row in tables.iter().flatten() {
@@ -207,6 +209,9 @@ async fn every_reported_fault_has_its_right_answer() {
     }
     wrong.extend(conditional::lost_updates(&stack).await);
     wrong.extend(head::burnt_connections(&stack).await);
+    wrong.extend(connections::half_closed(&stack).await);
+    wrong.extend(connections::early_answers(&stack).await);
+    wrong.extend(connections::uncounted(&stack).await);
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
     stack.stop().await.unwrap();
 }

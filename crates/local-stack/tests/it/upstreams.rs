@@ -10,7 +10,7 @@ use local_stack::{Service, Stack, http, state::temporary_folder};
 use serde_json::json;
 use service_kit::{
     Request, body,
-    server::{Bound, Limits},
+    server::{Bound, Connections, Limits},
 };
 
 use crate::support::{fault, get, metric, no_faults, order, start, start_with, until};
@@ -226,13 +226,13 @@ fn told() -> String {
     let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let url = format!("http://{}", bound.local_addr());
     let time = Duration::from_secs(60);
-    let limits = Limits { connections: 64, header: time, write: time, grace: time };
+    let limits = Limits { connections: 64, header: time, idle: time, write: time };
     let handler = |request: Request, _| async move {
         let told = request.headers().get_all("x-forwarded-for");
         let told: Vec<_> = told.iter().map(|value| value.to_str().unwrap()).collect();
         Ok(body::json(StatusCode::OK, &told))
     };
-    tokio::spawn(bound.run(limits, handler, std::future::pending()));
+    tokio::spawn(bound.run(Connections::new(limits), handler, std::future::pending()));
     url
 }
 

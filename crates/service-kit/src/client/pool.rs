@@ -187,7 +187,7 @@ mod tests {
         Body,
         body::{self, JSON},
         client::Client,
-        server::{Bound, Limits, Peer},
+        server::{Bound, Connections, Limits, Peer},
     };
 
     use super::*;
@@ -197,7 +197,7 @@ mod tests {
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let url = format!("http://{}/", bound.local_addr());
         let time = Duration::from_secs(30);
-        let limits = Limits { connections: 1000, header: time, write: time, grace: time };
+        let limits = Limits { connections: 1000, header: time, idle: time, write: time };
         let all_there = Arc::new(Barrier::new(at_once));
         let handler = move |_, peer: Peer| {
             let all_there = Arc::clone(&all_there);
@@ -207,7 +207,7 @@ mod tests {
                 Ok(body::text(StatusCode::OK, JSON, text))
             }
         };
-        tokio::spawn(bound.run(limits, handler, std::future::pending()));
+        tokio::spawn(bound.run(Connections::new(limits), handler, std::future::pending()));
         url
     }
 

@@ -1,8 +1,9 @@
 //! Reading settings from the environment.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::{IpAddr, SocketAddr}, time::Duration};
 
 use hyper::Uri;
+use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 
 /// Reads settings, notes which there are, and collects what is wrong with them. Only what the process was given is looked
@@ -134,6 +135,17 @@ impl<'a> Env<'a> {
         let default = Uri::from_static(default);
         let scheme = default.scheme_str().unwrap_or("http").to_owned();
         self.parsed(name, default, &like(&scheme), |text| plain_uri(text, &scheme))
+    }
+
+    /// Networks and single addresses, with commas between them; none when the setting is missing.
+    pub fn networks(&mut self, name: &'static str, meaning: &'static str) -> Vec<IpNet> {
+        self.note(name, String::new(), meaning);
+        let network = |text: &str| {
+            let text = text.trim();
+            text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()))
+        };
+        let expected = "networks with commas between them, e.g. 10.0.0.0/8,fd00::/8";
+        self.parsed(name, Vec::new(), expected, |text| text.split(',').map(network).collect())
     }
 
     /// One of a few words; the first is the default.

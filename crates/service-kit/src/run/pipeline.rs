@@ -1,53 +1,46 @@
-//! What happens to each request of the public listener, in order: host, probe, route, trace, admission, permit, handler,
-//! count, log.
+//! What happens to each request of the public listener, in order: head, probe, route, trace, admission, permit, handler,
+//! answer.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{any::Any, net::IpAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
+use futures_util::FutureExt;
 use hyper::{
-    Method, StatusCode,
+    Method,
     header::{CONNECTION, HeaderValue},
 };
-use prometheus::IntGauge;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout_at},
+};
 use tracing::{Instrument, Span, field, info_span};
 
 use super::{
     Kit,
-    requests::{Kind, Requests},
+    flight::{Flight, Flights},
 };
 use crate::{
-    App, Problem, Request, Response, database::chain, deadline, deadline::Deadline,
-    faults::Dropped, host, pages::Pages, scope, scope::Scope, server::Peer, telemetry::Trace,
+    App, Problem, Request, Response, deadline::Deadline, faults::Dropped, head, host, pages::Pages,
+    scope, scope::Scope, server::Peer, telemetry::Trace,
 };
 
 /// Why [`scope::with`] finds one.
 const SCOPE: &str = "a request's work runs in its scope";
-
-/// The status in metrics and log of a request whose caller did not wait for the answer, as nginx has it.
-const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// Everything that a request passes.
 pub(super) struct Pipeline<A> {
     app: Arc<A>,
     pages: Pages,
     kit: Kit,
-    /// Requests that have a permit.
-    at_work: AtomicUsize,
-    requests: Requests,
+    flights: Arc<Flights>,
 }
+
+/// A route with its template, or why there is none.
+type Routed<A> = Result<(<A as App>::Route, &'static str), Problem>;
 
 impl<A: App> Pipeline<A> {
     /// For an app.
-    pub(super) fn new(app: Arc<A>, pages: Pages, kit: &Kit, requests: Requests) -> Arc<Self> {
-        let limit = i64::try_from(kit.config.max_in_flight).unwrap_or(i64::MAX);
-        kit.metrics.in_flight_limit.set(limit);
-        Arc::new(Self { app, pages, kit: kit.clone(), at_work: AtomicUsize::new(0), requests })
+    pub(super) fn new(app: Arc<A>, pages: Pages, kit: &Kit, flights: Arc<Flights>) -> Arc<Self> {
+        Arc::new(Self { app, pages, kit: kit.clone(), flights })
     }
 
     /// Answers a request, in a box: each function on its way would have room for it twice, in the future of every
@@ -57,128 +50,161 @@ impl<A: App> Pipeline<A> {
         mut request: Box<Request>,
         peer: Peer,
     ) -> Result<Response, Dropped> {
-        let host = host::settle(&mut request);
+        let understood = head::check::<A, _>(&request).and_then(|()| host::settle(&mut request));
+        let is_draining = self.kit.readiness.is_draining();
         let mut response = match self.pages.probe(request.method(), request.uri().path()) {
-            Some(response) if host.is_ok() => response,
-            _ => self.logged(request, host, peer).await?,
+            Some(response) if understood.is_ok() => response,
+            _ => self.traced(request, understood, peer).await?,
         };
         // Lets pooled clients go before the connections are closed: one closed just as the next request is sent would
         // lose it (RFC 9112, 9.6).
-        if self.kit.readiness.is_draining() {
+        if is_draining {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 
-    /// Answers a request that is no probe: it is counted, logged and traced.
-    async fn logged(
-        &self,
-        request: Box<Request>,
-        host: Result<(), Problem>,
+    /// Answers a request that is no probe: from here on one object has it, which counts, logs and traces it.
+    async fn traced(
+        self: Arc<Self>,
+        mut request: Box<Request>,
+        understood: Result<(), Problem>,
         peer: Peer,
     ) -> Result<Response, Dropped> {
         let begin = Instant::now();
         let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
         let template = routed.as_ref().map_or("unmatched", |(_, template)| *template);
-        let span = || {
-            info_span!(
-                target: "service_kit::request",
-                "request",
-                otel.name = format!("{method} {template}"),
-                otel.kind = "server",
-                http.request.method = method,
-                http.route = template,
-                http.response.status_code = field::Empty,
-                fault = field::Empty,
-            )
-        };
-        let (trace, span) = Trace::of(request.headers(), self.kit.config.trace_ratio, span);
+        let trace = Trace::of(request.headers(), self.kit.config.trace_ratio, || {
+            span(method, template)
+        });
+        let client = self.flights.client(peer.address.ip(), request.headers());
         let limit = self.kit.config.request_timeout;
         let deadline = Some(Deadline::of(request.headers(), begin, limit));
-        let scope = Scope { deadline, trace: trace.clone(), peer: Some(peer.header) };
-        let work = pin!(self.admitted(host, routed, template, request));
-        let result = scope.run(work.instrument(span.clone())).await?;
-        // A caller whose deadline passed had stopped waiting, as a client that went away: no error of this service.
-        let is_given_up = match &result {
-            Ok(response) => response.extensions().get::<deadline::Exceeded>().is_some(),
-            Err(problem) => problem.is_deadline_exceeded(),
-        };
-        let response = result.unwrap_or_else(|problem| {
-            let trace_id = trace.id_text();
-            if let Some(cause) = problem.cause() {
-                let error = chain(cause.as_ref());
-                if problem.status() == StatusCode::INTERNAL_SERVER_ERROR {
-                    tracing::error!(trace_id, route = template, error, "a request failed");
-                } else {
-                    tracing::warn!(trace_id, route = template, error, "a request failed");
-                }
+        let mut flight = Flight::new(&self.flights, (method, template), begin, trace);
+        let scope = Scope { deadline, trace: flight.trace.clone(), peer: Some(peer.header) };
+        let span = flight.span.clone();
+        let work = pin!(async move {
+            let admitted = caught(self.admitted(&mut flight, understood, routed, client, &mut request));
+            match admitted.await {
+                Ok(route) => self.worked(flight, route, request).await,
+                Err(problem) => Ok(flight.answer(Err(problem))),
             }
-            problem.into_response(&trace_id)
         });
-        let status = response.status().as_u16();
-        span.record("http.response.status_code", status);
-        let status = if is_given_up { CLIENT_CLOSED_REQUEST } else { status };
-        let kind = Kind { method, route: template, status };
-        self.requests.answered(kind, begin.elapsed(), &trace);
-        Ok(response)
+        scope.run(work.instrument(span)).await
     }
 
-    /// The handler, if who asks may come in and there is room for one more.
+    /// Its route, if who asks may come in and there is room for one more request.
     async fn admitted(
         &self,
-        host: Result<(), Problem>,
-        routed: Result<(A::Route, &'static str), Problem>,
-        template: &'static str,
-        request: Box<Request>,
-    ) -> Result<Result<Response, Problem>, Dropped> {
-        if let Err(problem) = host {
-            return Ok(Err(problem));
-        }
+        flight: &mut Flight,
+        understood: Result<(), Problem>,
+        routed: Routed<A>,
+        client: Option<IpAddr>,
+        request: &mut Request,
+    ) -> Result<A::Route, Problem> {
+        understood?;
         let route = routed.as_ref().ok().map(|(route, _)| route);
         // Before there is a permit: who waits to be known takes nobody's room.
-        match self.app.admit(route, &request).await.and(routed) {
-            Ok((route, _)) => self.permitted(route, template, request).await,
-            Err(problem) => Ok(Err(problem)),
-        }
-    }
-
-    /// The handler, if there is room for one more.
-    async fn permitted(
-        &self,
-        route: A::Route,
-        template: &'static str,
-        request: Box<Request>,
-    ) -> Result<Result<Response, Problem>, Dropped> {
-        let Some(_permit) = Permit::take(&self.at_work, &self.kit) else {
-            self.kit.metrics.shed.inc();
-            return Ok(Err(Problem::unavailable("too many requests are at work")));
-        };
-        let deadline = scope::deadline().expect(SCOPE);
+        self.app.admit(route, request).await?;
+        let (route, _) = routed?;
+        flight.take_permit(client)?;
         // Also a write is not begun: it may have waited to be let in.
-        if deadline.is_over() {
-            return Ok(Err(too_late(deadline)));
-        }
-        let work = pin!(async {
-            match self.pages.faults.suffer(template).await? {
-                Some(fault) => Ok(Err(fault)),
-                None => Ok(self.handle(route, request).await),
-            }
-        });
-        timeout_at(deadline.at, work).await.unwrap_or_else(|_| Ok(Err(too_late(deadline))))
+        let deadline = scope::deadline().expect(SCOPE);
+        if deadline.is_over() { Err(too_late(deadline)) } else { Ok(route) }
     }
 
-    /// The handler. hyper drops it when the client goes away, and so does the deadline; a write must come to its end.
-    async fn handle(&self, route: A::Route, request: Box<Request>) -> Result<Response, Problem> {
-        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-        let call = Arc::clone(&self.app).call(route, *request);
-        if safe {
-            return call.await;
+    /// The handler's answer. A read ends with its connection, since hyper drops it when the client goes away, and at its
+    /// deadline.
+    async fn worked(
+        self: Arc<Self>,
+        mut flight: Flight,
+        route: A::Route,
+        request: Box<Request>,
+    ) -> Result<Response, Dropped> {
+        let deadline = scope::deadline().expect(SCOPE);
+        match timeout_at(deadline.at, self.pages.faults.suffer(flight.route)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(fault))) => return Ok(flight.answer(Err(fault))),
+            Ok(Err(dropped)) => {
+                flight.forget();
+                return Err(dropped);
+            }
+            Err(_) => return Ok(flight.answer(Err(too_late(deadline)))),
         }
-        let scope = scope::with(Scope::clone).expect(SCOPE);
-        let call = scope.run(call).instrument(Span::current());
-        self.kit.tasks.spawn(call).await.unwrap_or_else(|panic| Err(Problem::internal(panic)))
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return self.written(flight, deadline, route, request).await;
+        }
+        let work = caught(Arc::clone(&self.app).call(route, *request));
+        let result = timeout_at(deadline.at, work).await;
+        Ok(flight.answer(result.unwrap_or_else(|_| Err(too_late(deadline)))))
     }
+
+    /// A write has a task of its own, in which it comes to its end whoever waits for it.
+    async fn written(
+        self: Arc<Self>,
+        flight: Flight,
+        deadline: Deadline,
+        route: A::Route,
+        request: Box<Request>,
+    ) -> Result<Response, Dropped> {
+        let (sender, answer) = oneshot::channel();
+        let scope = scope::with(Scope::clone).expect(SCOPE);
+        let (app, span) = (Arc::clone(&self.app), Span::current());
+        let work = write(flight, deadline, async move { app.call(route, *request).await }, sender);
+        self.kit.tasks.spawn(scope.run(work).instrument(span));
+        answer.await.map_err(|_| Dropped) // the runtime ends
+    }
+}
+
+/// Carries a write out to its end, and gives its answer when it is there or its time is over.
+async fn write(
+    mut flight: Flight,
+    deadline: Deadline,
+    work: impl Future<Output = Result<Response, Problem>>,
+    mut answer: oneshot::Sender<Response>,
+) {
+    let mut work = pin!(caught(work));
+    tokio::select! {
+        biased;
+        result = &mut work => {
+            let response = flight.answer(result);
+            // Its client may just have left: then the answer goes nowhere, as one that is lost on the way.
+            let _unless_it_left = answer.send(response);
+            return;
+        }
+        () = answer.closed() => flight.leave(),
+        () = sleep_until(deadline.at) => {
+            let response = flight.answer(Err(too_late(deadline)));
+            let _unless_it_left = answer.send(response);
+        }
+    }
+    flight.end(&work.await);
+}
+
+/// The result of work; 500 when it panics, which ends nothing else.
+async fn caught<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Problem {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem::internal(format!("a panic: {}", text.unwrap_or("without a message")))
+}
+
+/// The span of a request.
+fn span(method: &str, template: &str) -> Span {
+    info_span!(
+        target: "service_kit::request",
+        "request",
+        otel.name = format!("{method} {template}"),
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = template,
+        http.response.status_code = field::Empty,
+        fault = field::Empty,
+    )
 }
 
 /// The caller's time is over, or else ours.
@@ -187,29 +213,6 @@ fn too_late(Deadline { within, is_callers, .. }: Deadline) -> Problem {
         Problem::deadline_exceeded()
     } else {
         Problem::unavailable(format!("the request was not done within {within:?}"))
-    }
-}
-
-/// The room for one request.
-struct Permit<'a> {
-    at_work: &'a AtomicUsize,
-    shown: &'a IntGauge,
-}
-
-impl<'a> Permit<'a> {
-    /// Takes it, if there is some.
-    fn take(at_work: &'a AtomicUsize, kit: &'a Kit) -> Option<Self> {
-        let one_more = |count| (count < kit.config.max_in_flight).then_some(count + 1);
-        at_work.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).ok()?;
-        kit.metrics.in_flight.inc();
-        Some(Self { at_work, shown: &kit.metrics.in_flight })
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.shown.dec();
-        self.at_work.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -229,7 +232,14 @@ fn label(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, net::Ipv4Addr, sync::atomic::AtomicBool, time::Duration};
+    use std::{
+        io,
+        net::Ipv4Addr,
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
+    use hyper::StatusCode;
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -241,7 +251,8 @@ mod tests {
     use crate::{
         Env, KitConfig, body, identity,
         log::Log,
-        server::{Bound, Limits},
+        run::requests::Requests,
+        server::{Bound, Connections, Limits},
     };
 
     /// Takes two seconds to let anybody in.
@@ -257,7 +268,7 @@ mod tests {
             Ok(((), "/"))
         }
 
-        async fn admit(&self, _: Option<&()>, _: &Request) -> Result<(), Problem> {
+        async fn admit(&self, _: Option<&()>, _: &mut Request) -> Result<(), Problem> {
             pause();
             advance(Duration::from_secs(2)).await;
             resume();
@@ -275,13 +286,14 @@ mod tests {
         let identity = identity!("slow", "for tests");
         let kit = Kit::new(identity, KitConfig::read(&mut Env::new(&|_| None)));
         let requests = Requests::new(&kit.metrics, &kit.config, Log::start(io::sink()).unwrap());
-        let pipeline = Pipeline::new(Arc::clone(app), kit.pages(identity), &kit, requests);
+        let flights = Flights::new(kit.config.max_in_flight, None, &kit.metrics, requests);
+        let pipeline = Pipeline::new(Arc::clone(app), kit.pages(identity), &kit, flights);
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut stream = TcpStream::connect(bound.local_addr()).await.unwrap();
         let time = Duration::from_secs(30);
-        let limits = Limits { connections: 1, header: time, write: time, grace: time };
+        let limits = Limits { connections: 1, header: time, idle: time, write: time };
         let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
-        tokio::spawn(bound.run(limits, handler, std::future::pending()));
+        tokio::spawn(bound.run(Connections::new(limits), handler, std::future::pending()));
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
         timeout(time, stream.read_to_string(&mut answer)).await.unwrap().unwrap();

@@ -1,7 +1,8 @@
 //! A connection's timer: one of tokio's for as long as the connection lives.
 //!
-//! hyper asks for a new one with every request, and gives it back as soon as the head is there. Here that is a note of
-//! the new time: when the one timer rings too early, it is set anew.
+//! hyper asks for a new one when it begins to wait for a request, and gives it back as soon as the head is there. Here
+//! that is a note of the time: when the one timer rings too early, it is set anew. How long may be waited the connection
+//! knows: hyper has one time-out for an idle connection and for a head that has begun.
 
 use std::{
     pin::Pin,
@@ -13,13 +14,25 @@ use std::{
 use hyper::rt::{Sleep, Timer};
 use tokio::time;
 
+use super::connection::Connection;
+
 /// The timer of one connection, of whose sleeps one is waited for at a time.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Alarm(Arc<Mutex<Option<Pin<Box<time::Sleep>>>>>);
+#[derive(Debug, Clone)]
+pub(super) struct Alarm(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    connection: Arc<Connection>,
+    sleep: Mutex<Option<Pin<Box<time::Sleep>>>>,
+}
 
 impl Alarm {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self(Arc::new(Shared { connection, sleep: Mutex::default() }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Pin<Box<time::Sleep>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.sleep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -28,17 +41,15 @@ impl Timer for Alarm {
         self.sleep_until(Instant::now() + duration)
     }
 
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Until { deadline: deadline.into(), alarm: self.clone() })
+    fn sleep_until(&self, _as_long_as_the_connection_may_wait: Instant) -> Pin<Box<dyn Sleep>> {
+        self.0.connection.wait();
+        Box::pin(Until(self.clone()))
     }
 }
 
 /// A sleep that hyper waits for.
 #[derive(Debug)]
-struct Until {
-    deadline: time::Instant,
-    alarm: Alarm,
-}
+struct Until(Alarm);
 
 impl Sleep for Until {}
 
@@ -46,17 +57,18 @@ impl Future for Until {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut alarm = self.alarm.lock();
-        let alarm = alarm.get_or_insert_with(|| Box::pin(time::sleep_until(self.deadline)));
-        if alarm.deadline() > self.deadline {
-            alarm.as_mut().reset(self.deadline);
+        let deadline = self.0.0.connection.deadline();
+        let mut sleep = self.0.lock();
+        let sleep = sleep.get_or_insert_with(|| Box::pin(time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
         }
         loop {
-            ready!(alarm.as_mut().poll(context));
-            if alarm.deadline() >= self.deadline {
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= deadline {
                 return Poll::Ready(());
             }
-            alarm.as_mut().reset(self.deadline);
+            sleep.as_mut().reset(deadline);
         }
     }
 }
@@ -66,20 +78,25 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::server::connection::Patience;
 
     #[tokio::test(start_paused = true)]
-    async fn each_sleep_ends_at_its_own_time() {
-        let (alarm, begin) = (Alarm::default(), time::Instant::now());
-        let at = |seconds| alarm.sleep_until((begin + Duration::from_secs(seconds)).into());
+    async fn each_sleep_ends_when_the_connection_has_waited_for_too_long() {
+        let seconds = Duration::from_secs;
+        let patience = Patience { head: seconds(10), idle: seconds(20) };
+        let (connection, begin) = (Arc::new(Connection::new(patience)), time::Instant::now());
+        let alarm = Alarm::new(Arc::clone(&connection));
         let passed = |sleep: Pin<Box<dyn Sleep>>| async move {
             sleep.await;
             begin.elapsed().as_secs()
         };
-        assert!(time::timeout(Duration::from_secs(1), at(10)).await.is_err());
-        assert_eq!(passed(at(20)).await, 20);
-        assert_eq!(passed(at(15)).await, 20);
-        assert_eq!(passed(at(25)).await, 25);
-        assert!(time::timeout(Duration::from_secs(1), at(60)).await.is_err());
-        assert_eq!(passed(at(30)).await, 30);
+        assert!(time::timeout(seconds(1), alarm.sleep(seconds(1))).await.is_err());
+        assert_eq!(passed(alarm.sleep(seconds(1))).await, 10);
+        connection.work(false);
+        let idle = alarm.sleep(seconds(1));
+        assert!(time::timeout(seconds(5), passed(idle)).await.is_err());
+        let idle = alarm.sleep(seconds(1));
+        connection.received();
+        assert_eq!(passed(idle).await, 15 + 10, "a head had begun after 15 s");
     }
 }
