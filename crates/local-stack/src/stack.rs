@@ -121,6 +121,11 @@ impl Stack {
         Ok(stack)
     }
 
+    /// From now on services are started from this folder, as in an upgrade.
+    pub fn use_programs(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.settings.programs);
+    }
+
     /// Starts one service, anew after its end.
     pub async fn start_service(&mut self, service: Service) -> Result<()> {
         let environment = self.environment(service);

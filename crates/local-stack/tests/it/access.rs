@@ -1,54 +1,21 @@
 //! People and programs at the gateway: API keys, and the dashboard's sessions.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 use local_stack::{
     Service, Stack,
     http::{self, Reply},
 };
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::support::{get, metric, order, start_with, until};
-
-/// The gateway's keys, in a file that a test changes.
-struct Keys(TempDir);
-
-impl Keys {
-    fn new(keys: &[Value]) -> Self {
-        let made = Self(TempDir::new().unwrap());
-        made.write(&json!(keys).to_string());
-        made
-    }
-
-    fn write(&self, text: &str) {
-        let new = self.0.path().join("new");
-        fs::write(&new, text).unwrap();
-        fs::rename(new, self.file()).unwrap();
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.path().join("keys.json")
-    }
-
-    async fn stack(&self, state: &TempDir, settings: &[(&str, &str)]) -> Stack {
-        let file = self.file().display().to_string();
-        start_with(state, &[&[("API_KEYS_FILE", &*file)], settings].concat()).await
-    }
-}
-
-fn key(text: &str, may: &str, requests_per_second: u32) -> Value {
-    let sha256: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({"name": text, "sha256": sha256, "may": may, "requests_per_second": requests_per_second})
-}
+use crate::{
+    api_keys::{Keys, key},
+    support::{form, get, metric, order, until},
+};
 
 async fn place(stack: &Stack, authorization: &str) -> Reply {
     let key = Uuid::new_v4().to_string();
@@ -72,17 +39,6 @@ async fn until_logged(stack: &mut Stack, text: &str) {
 async fn read(stack: &Stack, path: &str, headers: &[(&str, &str)]) -> Reply {
     let url = format!("{}{path}", stack.url(Service::Gateway));
     http::send(Method::GET, &url, headers, "").await.unwrap()
-}
-
-/// A form of the dashboard, sent by its own page.
-async fn form(stack: &Stack, path: &str, cookie: &str, site: &str, body: &str) -> Reply {
-    let headers = [
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("sec-fetch-site", site),
-        ("cookie", cookie),
-    ];
-    let url = format!("{}{path}", stack.url(Service::Gateway));
-    http::send(Method::POST, &url, &headers, body.to_owned()).await.unwrap()
 }
 
 #[tokio::test]

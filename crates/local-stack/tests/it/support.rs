@@ -20,7 +20,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-fn folder_of(variable: &str) -> PathBuf {
+/// The folder that a variable names.
+pub(crate) fn folder_of(variable: &str) -> PathBuf {
     let value = env::var(variable);
     value
         .unwrap_or_else(|_| panic!("set {variable}: CONTRIBUTING.md says how the tests are run"))
@@ -58,6 +59,17 @@ pub(crate) async fn place(stack: &Stack, key: &str, body: String) -> Reply {
 /// Cancels an order through the gateway, by the answer to its placing.
 pub(crate) async fn cancel(stack: &Stack, placed: &Reply) -> Reply {
     stack.api_client().cancel(placed.header("location")).await.unwrap()
+}
+
+/// A form of the dashboard, sent by its own page.
+pub(crate) async fn form(stack: &Stack, path: &str, cookie: &str, site: &str, body: &str) -> Reply {
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", site),
+        ("cookie", cookie),
+    ];
+    let url = format!("{}{path}", stack.url(Service::Gateway));
+    http::send(Method::POST, &url, &headers, body.to_owned()).await.unwrap()
 }
 
 /// An item through the gateway.
