@@ -61,12 +61,30 @@ where
 
     /// The value of this key; none when there is no such row.
     pub async fn find(&self, key: K) -> Found<V> {
-        let (sender, receiver) = oneshot::channel();
-        if self.0.ask(key, sender) {
+        Ok(self.find_all([key]).await?.into_iter().next().flatten())
+    }
+
+    /// The values of these keys, in their order, by the same statement.
+    pub async fn find_all(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<V>>, DatabaseError> {
+        let (asked, receivers): (Vec<_>, Vec<_>) = keys
+            .into_iter()
+            .map(|key| {
+                let (sender, receiver) = oneshot::channel();
+                ((key, sender), receiver)
+            })
+            .unzip();
+        if self.0.ask(asked) {
             self.0.spawn();
         }
-        // Nobody answers when the runtime ends.
-        receiver.await.unwrap_or_else(|_| Err(PoolError::Closed.into()))
+        let mut found = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            // Nobody answers when the runtime ends.
+            found.push(receiver.await.unwrap_or_else(|_| Err(PoolError::Closed.into()))?);
+        }
+        Ok(found)
     }
 }
 
@@ -76,9 +94,11 @@ where
     V: Clone + Debug + Send + 'static,
 {
     /// True when nobody serves yet.
-    fn ask(&self, key: K, sender: oneshot::Sender<Found<V>>) -> bool {
+    fn ask(&self, keys: Vec<(K, oneshot::Sender<Found<V>>)>) -> bool {
         let mut asked = self.lock();
-        asked.keys.entry(key).or_default().push(sender);
+        for (key, sender) in keys {
+            asked.keys.entry(key).or_default().push(sender);
+        }
         !mem::replace(&mut asked.is_served, true)
     }
 
