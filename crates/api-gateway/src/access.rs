@@ -49,12 +49,12 @@ impl Access {
     }
 
     /// Lets a program's request in: 401 without a key or with a wrong one, 403 when it does not suffice, 429 when it
-    /// comes too often.
-    pub fn admit(&self, headers: &HeaderMap, needed: May) -> Result<(), Problem> {
+    /// comes too often. Its key; none where reading is open and none was shown.
+    pub fn admit(&self, headers: &HeaderMap, needed: May) -> Result<Option<Arc<Key>>, Problem> {
         let Some(text) = bearer(headers) else {
             // Another scheme is somebody else's, e.g. an ingress'.
             if self.reads_are_open && needed == May::Read {
-                return Ok(());
+                return Ok(None);
             }
             self.count("-", "missing");
             return Err(unauthenticated("this needs an API key: Authorization: Bearer KEY"));
@@ -63,16 +63,18 @@ impl Access {
             self.wrong()?;
             return Err(unauthenticated("the API key is not known"));
         };
-        self.spend(&key, needed)
+        self.spend(&key, needed)?;
+        Ok(Some(key))
     }
 
-    /// Lets a form of the dashboard in.
-    pub fn admit_session(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Lets a form of the dashboard in; the key that began its session.
+    pub fn admit_session(&self, headers: &HeaderMap) -> Result<Arc<Key>, Problem> {
         let key = self.session(headers).ok_or_else(|| {
             self.count("-", "missing");
             unauthenticated("sign in on the dashboard; programs use /api/v1 with an API key")
         })?;
-        self.spend(&key, May::Write)
+        self.spend(&key, May::Write)?;
+        Ok(key)
     }
 
     /// Lets somebody look at the dashboard; the key of who has signed in.
@@ -81,7 +83,7 @@ impl Access {
         match &session {
             Some(key) if !self.reads_are_open => self.spend(key, May::Read)?,
             Some(_) => {}
-            None => self.admit(headers, May::Read)?,
+            None => drop(self.admit(headers, May::Read)?),
         }
         Ok(session)
     }

@@ -6,7 +6,7 @@ use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
-use hyper::Method;
+use hyper::{Method, header::HeaderValue};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use service_kit::{BoxError, input::is_identifier};
@@ -50,9 +50,14 @@ pub struct Key {
 }
 
 impl Key {
-    /// Its name, for metrics and sessions.
+    /// Its name, for metrics, sessions and the services.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its name on the wire.
+    pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.name).expect("an identifier is visible ASCII")
     }
 
     /// The SHA-256 of its text, in hexadecimal digits.

@@ -12,6 +12,7 @@ use service_kit::{
     App, BoxError, Kit, Problem, Request, Response,
     body::{self, JSON},
     client::Client,
+    idempotency::CALLER,
     input::{Segments, segments},
     telemetry,
     watched::Watched,
@@ -27,7 +28,7 @@ use crate::{
         self,
         forms::{self, Outcome, Placement},
     },
-    keys::May,
+    keys::{Key, May},
     snapshot::Snapshot,
     system::{Look, System},
     topology,
@@ -110,9 +111,10 @@ impl Gateway {
 
     /// Places the order of the dashboard's form, and shows the page again.
     async fn demo_place(&self, request: Request) -> Result<Response, Problem> {
+        let caller = request.headers().get(CALLER).cloned();
         let placement = Placement::parse(&self.form(request).await?)?;
         let (key, order) = (placement.key.to_string(), placement.order());
-        let (status, problem) = self.orders.post("v1/orders", &key, &order).await?;
+        let (status, problem) = self.orders.post("v1/orders", caller, &key, &order).await?;
         self.look.expire();
         Ok(forms::back(Outcome::of(status, &problem, Outcome::Placed)))
     }
@@ -120,7 +122,9 @@ impl Gateway {
     /// Cancels the order of the dashboard's button, and shows the page again.
     async fn demo_cancel(&self, request: &Request) -> Result<Response, Problem> {
         let path = request.uri().path().trim_start_matches("/demo/");
-        let (status, problem) = self.orders.post(&format!("v1/{path}"), "-", &json!({})).await?;
+        let caller = request.headers().get(CALLER).cloned();
+        let path = format!("v1/{path}");
+        let (status, problem) = self.orders.post(&path, caller, "-", &json!({})).await?;
         self.look.expire();
         Ok(forms::back(Outcome::of(status, &problem, Outcome::Cancelled)))
     }
@@ -156,6 +160,29 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// The key by which a request is let in, if it needs one or shows one.
+    fn key(&self, route: Option<&Route>, request: &Request) -> Result<Option<Arc<Key>>, Problem> {
+        let headers = request.headers();
+        match route {
+            Some(Route::Orders | Route::Items | Route::Topology) => {
+                self.access.admit(headers, May::needed_for(request.method()))
+            }
+            Some(Route::DemoPlace | Route::DemoCancel) => {
+                forms::check_same_origin(headers)?;
+                self.access.admit_session(headers).map(Some)
+            }
+            Some(Route::SignIn | Route::SignOut) => {
+                forms::check_same_origin(headers).map(|()| None)
+            }
+            // The dashboard shows who may not look how to sign in.
+            Some(Route::Dashboard | Route::Style | Route::Script | Route::OpenApi) | None => {
+                Ok(None)
+            }
+        }
+    }
+}
+
 impl App for Gateway {
     type Route = Route;
 
@@ -166,19 +193,12 @@ impl App for Gateway {
     }
 
     async fn admit(&self, route: Option<&Route>, request: &mut Request) -> Result<(), Problem> {
-        let headers = request.headers();
-        match route {
-            Some(Route::Orders | Route::Items | Route::Topology) => {
-                self.access.admit(headers, May::needed_for(request.method()))
-            }
-            Some(Route::DemoPlace | Route::DemoCancel) => {
-                forms::check_same_origin(headers)?;
-                self.access.admit_session(headers)
-            }
-            Some(Route::SignIn | Route::SignOut) => forms::check_same_origin(headers),
-            // The dashboard shows who may not look how to sign in.
-            Some(Route::Dashboard | Route::Style | Route::Script | Route::OpenApi) | None => Ok(()),
+        // Who calls is told by the key alone.
+        request.headers_mut().remove(CALLER);
+        if let Some(key) = self.key(route, request)? {
+            request.headers_mut().insert(CALLER, key.header());
         }
+        Ok(())
     }
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use service_kit::{
     Body, Problem, Request, Response,
     client::{Client, json_body},
+    idempotency::CALLER,
     server,
 };
 
@@ -102,18 +103,21 @@ impl Upstream {
             .source(format!("{} answered {status} to this gateway's own token", self.name)))
     }
 
-    /// Sends a request of the gateway's own; it must be safe to repeat. The status of the answer, and a problem's type.
+    /// Sends a request of the gateway's own for a caller; it must be safe to repeat. The status of the answer, and a
+    /// problem's type.
     pub async fn post(
         &self,
         path: &str,
+        caller: Option<HeaderValue>,
         key: &str,
         body: &Value,
     ) -> Result<(StatusCode, String), Problem> {
-        let request = hyper::Request::post(format!("{}{path}", self.base))
+        let mut request = hyper::Request::post(format!("{}{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json")
             .header("idempotency-key", key)
             .body(json_body(body))
             .map_err(Problem::internal)?;
+        request.headers_mut().extend(caller.map(|caller| (CALLER, caller)));
         let answer = self.client.send(request).await;
         let answer = answer.map_err(|error| error.into_problem(self.name))?;
         self.check_let_in(answer.status())?;
@@ -154,6 +158,10 @@ fn outward<B>(head: &Parts, uri: Uri, peer: Option<HeaderValue>, body: B) -> hyp
     }
     for name in head.headers.get_all(header::CONNECTION).iter().flat_map(names) {
         headers.remove(name);
+    }
+    // Who calls we have found out ourselves: no client's `Connection` takes it away.
+    if let Some(caller) = head.headers.get(CALLER) {
+        headers.insert(CALLER, caller.clone());
     }
     if is_read(&head.method) {
         // A read's content has no meaning (RFC 9110, 9.3.1) and stays here: it could only hold up the service.
@@ -281,6 +289,15 @@ mod tests {
         let outward = outward(&head, Uri::default(), None, ());
         let names: Vec<_> = outward.headers().keys().collect();
         assert_eq!(names, ["x", "x-forwarded-proto"]);
+    }
+
+    #[test]
+    fn no_client_takes_away_who_calls() {
+        let headers = [("x-caller", "ada"), ("connection", "x-caller, x"), ("x", "1")];
+        let head = head(Method::POST, "/api/v1/orders", &headers);
+        let outward = outward(&head, Uri::default(), None, ());
+        assert_eq!(outward.headers()["x-caller"], "ada");
+        assert!(!outward.headers().contains_key("x"));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use prometheus::{IntCounterVec, Opts};
 use serde_json::json;
 use service_kit::{
     App, Kit, Problem, Request, Response, body, conditional,
-    input::{List, Page, as_get, idempotency_key, is_identifier, segments},
+    idempotency::Key,
+    input::{List, Page, as_get, is_identifier, segments},
     metrics::register,
     workload::Verifier,
 };
@@ -115,7 +116,7 @@ impl Inventory {
     }
 
     async fn receive(&self, sku: &str, request: Request) -> Result<Response, Problem> {
-        let key = idempotency_key(request.headers())?;
+        let key = Key::of(request.headers())?;
         let input: ReceiptInput = self.read(request).await?;
         input.validate()?;
         Ok(body::json(StatusCode::OK, &self.store.receive(&key, sku, input.quantity).await?))

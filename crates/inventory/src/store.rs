@@ -2,10 +2,13 @@
 
 mod reservations;
 
+use std::iter;
+
 use service_kit::{
     BoxError, Kit,
     config::DatabaseConfig,
-    database::{Database, DatabaseError, Lookup, Migration},
+    database::{Database, DatabaseError, Lookup, Migration, Parameters},
+    idempotency::Key,
     input::Page,
 };
 use tokio_postgres::{Row, types::ToSql};
@@ -19,6 +22,7 @@ use crate::{
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "stock", sql: include_str!("../migrations/0001_stock.sql") },
     Migration { version: 2, name: "moves", sql: include_str!("../migrations/0002_moves.sql") },
+    Migration { version: 3, name: "callers", sql: include_str!("../migrations/0003_callers.sql") },
 ];
 
 /// The columns of an item, as `item` reads them.
@@ -53,16 +57,22 @@ const UPDATE_ITEM: &str = concat!(
 );
 /// No row: the key was used before, or there is no such item.
 const RECEIVE: &str = concat!(
-    "WITH receipt AS (INSERT INTO receipts (idempotency_key, sku, quantity)
-        SELECT $1, sku, $3 FROM items WHERE sku = $2 ON CONFLICT DO NOTHING RETURNING sku AS received, quantity)
+    "WITH receipt AS (INSERT INTO receipts (idempotency_key, sku, quantity, caller)
+        SELECT $1, sku, $3, $4 FROM items WHERE sku = $2 ON CONFLICT DO NOTHING RETURNING sku AS received, quantity)
     UPDATE items SET on_hand = on_hand + receipt.quantity FROM receipt WHERE sku = received
     RETURNING ",
     columns!()
 );
+/// With the item, the receipt that answers a key: the one under the caller's own text, else that under the key's when its
+/// caller is this one or not known. Last, whether the key was used by anybody.
 const RECEIVED: &str = concat!(
     "SELECT ",
     columns!(),
-    ", (SELECT r.sku = $2 AND r.quantity = $3 FROM receipts r WHERE r.idempotency_key = $1)
+    ", (SELECT r.sku = $2 AND r.quantity = $3 FROM receipts r
+        WHERE r.idempotency_key = $5
+        OR r.idempotency_key = $1 AND coalesce(r.caller = $4, true)
+        ORDER BY r.idempotency_key = $1 LIMIT 1),
+    EXISTS (SELECT FROM receipts WHERE idempotency_key = $1)
     FROM items WHERE sku = $2"
 );
 const SUMS: &str = "SELECT coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint,
@@ -153,20 +163,26 @@ impl Store {
         Ok(row.as_ref().map(item))
     }
 
-    /// Stock arrives, once for each key.
+    /// Stock arrives, once for each key of a caller.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
-    pub async fn receive(&self, key: &str, sku: &str, quantity: i64) -> Result<Item, Error> {
-        if let Some(row) = self.database.row(RECEIVE, &[&key, &sku, &quantity]).await? {
-            return Ok(item(&row));
+    pub async fn receive(&self, key: &Key, sku: &str, quantity: i64) -> Result<Item, Error> {
+        let (text, caller, own) = (key.text(), key.caller(), key.callers_own());
+        // Receipts stay for good: what was another's once is so for ever.
+        for stored in iter::once(text).chain(own.as_deref()) {
+            let receipt: Parameters<'_> = &[&stored, &sku, &quantity, &caller];
+            if let Some(row) = self.database.row(RECEIVE, receipt).await? {
+                return Ok(item(&row));
+            }
+            let known: Parameters<'_> = &[&text, &sku, &quantity, &caller, &own];
+            let Some(row) = self.database.row(RECEIVED, known).await? else { break };
+            match (row.get(6), row.get(7)) {
+                (Some(true), _) => return Ok(item(&row)),
+                (Some(false), _) => return Err(Error::KeyReused),
+                (None, true) => {}      // another caller has it
+                (None, false) => break, // the item was made only now
+            }
         }
-        let no_item = || Error::NoItem(sku.to_owned());
-        let row = self.database.row(RECEIVED, &[&key, &sku, &quantity]).await?;
-        let row = row.ok_or_else(no_item)?;
-        match row.get(6) {
-            Some(true) => Ok(item(&row)),
-            Some(false) => Err(Error::KeyReused),
-            None => Err(no_item()), // it was made only now
-        }
+        Err(Error::NoItem(sku.to_owned()))
     }
 
     /// The sums of all items' stock, how many reservations are open, and how overdue the oldest is.

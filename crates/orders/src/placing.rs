@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts};
-use service_kit::{Kit, Problem, database::chain, metrics::register, telemetry};
+use service_kit::{Kit, Problem, database::chain, idempotency::Key, metrics::register, telemetry};
 use tokio::{
     time::{Instant, timeout_at},
     try_join,
@@ -17,12 +17,14 @@ use crate::{
     domain::{Line, Order, OrderInput, PricedLine, Status, total},
     error::Error,
     inventory::{Inventory, Moved},
-    store::{Answer, Finished, Store},
+    store::{Answer, Finished, Known, Place, Store},
 };
 
 /// How long placing waits for inventory: without prices it is then refused, without stock it is answered `pending`.
 /// Shorter than the lease, and than what the gateway waits.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+/// How often an order is to be stored under its key, each time where nobody had it at the last look.
+const BEGIN_ATTEMPTS: usize = 3;
 
 /// Places and cancels orders.
 #[derive(Debug)]
@@ -45,28 +47,28 @@ impl Placing {
         Self { store, inventory, outcomes: register(&kit.metrics.registry, outcomes) }
     }
 
-    /// Places an order once for a key, or gives the answer that the key got.
-    pub async fn place(&self, key: &str, input: OrderInput) -> Result<Answer, Error> {
+    /// Places an order once for a caller's key, or gives the answer that the key got.
+    pub async fn place(&self, key: &Key, input: OrderInput) -> Result<Answer, Error> {
         let fingerprint = input.fingerprint();
         let deadline = Instant::now() + DEADLINE;
         // Most keys are new: the prices are asked for at the same time. With an earlier answer they are of no interest.
         let is_new = async {
-            match self.earlier_answer(key, &fingerprint).await {
-                Ok(None) => Ok(()),
-                Ok(Some(answer)) => Err(Ok(answer)),
+            match self.earlier(key, &fingerprint).await {
+                Ok(Known::New(place)) => Ok(place),
+                Ok(known) => Err(known.answer()),
                 Err(error) => Err(Err(error)),
             }
         };
         let prices = async { Ok(self.prices(&input.lines, deadline).await) };
-        let lines = match try_join!(is_new, prices) {
-            Ok(((), lines)) => lines?,
+        let (place, lines) = match try_join!(is_new, prices) {
+            Ok((place, lines)) => (place, lines?),
             Err(earlier) => return earlier,
         };
-        let order = Order::new(input.customer, total(&lines)?, lines);
+        let mut order = Order::new(input.customer, total(&lines)?, lines);
         let id = order.id;
-        let Some(order) = self.store.begin(key, &fingerprint, order).await? else {
-            return self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork);
-        };
+        if let Some(answer) = self.begin(key, place, &fingerprint, &mut order).await? {
+            return Ok(answer);
+        }
         // A failure here is not the order's: it stays pending, and the worker goes on.
         let driven = timeout_at(deadline, self.drive(order))
             .await
@@ -84,7 +86,28 @@ impl Placing {
             self.count(Status::Pending);
         }
         self.store.keep_answer(&Answer::order(&order), id).await?;
-        self.store.answer(key, &fingerprint).await?.ok_or(Error::KeyAtWork)
+        self.store.known(key, &fingerprint).await?.answer()
+    }
+
+    /// Stores a new order under its key; or gives the answer of another request with it that came first. When the key
+    /// became another caller's meanwhile, it is stored beside that.
+    async fn begin(
+        &self,
+        key: &Key,
+        mut place: Place,
+        fingerprint: &[u8],
+        order: &mut Order,
+    ) -> Result<Option<Answer>, Error> {
+        for _ in 0..BEGIN_ATTEMPTS {
+            if self.store.begin(key, place, fingerprint, order).await? {
+                return Ok(None);
+            }
+            place = match self.store.known(key, fingerprint).await? {
+                Known::New(place) => place,
+                known => return known.answer().map(Some),
+            };
+        }
+        Err(Error::KeyAtWork)
     }
 
     async fn prices(&self, lines: &[Line], deadline: Instant) -> Result<Vec<PricedLine>, Error> {
@@ -93,19 +116,16 @@ impl Placing {
             .unwrap_or_else(|_| Err(Error::Inventory("the prices took too long".into())))
     }
 
-    /// The answer of an earlier request with this key. Where a crash came between the order's end and its answer, the
-    /// answer is made up for now.
-    async fn earlier_answer(&self, key: &str, fingerprint: &[u8]) -> Result<Option<Answer>, Error> {
-        match self.store.answer(key, fingerprint).await {
-            Err(Error::KeyAtWork) => {}
-            result => return result,
-        }
-        let order = self.store.order_of_key(key).await?;
+    /// What is known of a key. Where a crash came between its order's end and the answer, the answer is made up for now.
+    async fn earlier(&self, key: &Key, fingerprint: &[u8]) -> Result<Known, Error> {
+        let known = self.store.known(key, fingerprint).await?;
+        let Known::AtWork(id) = known else { return Ok(known) };
+        let order = self.store.order(id).await?;
         if order.status == Status::Pending {
-            return Err(Error::KeyAtWork);
+            return Ok(known);
         }
-        self.store.keep_answer(&Answer::order(&order), order.id).await?;
-        self.store.answer(key, fingerprint).await
+        self.store.keep_answer(&Answer::order(&order), id).await?;
+        self.store.known(key, fingerprint).await
     }
 
     /// Brings a pending order to its end. Gives the answer that its key got with that; none when the key had one, or

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use hyper::{Method, StatusCode};
 use service_kit::{
     App, Kit, Problem, Request, Response, body, conditional,
-    input::{List, Page, as_get, idempotency_key, segments},
+    idempotency::Key,
+    input::{List, Page, as_get, segments},
     workload::Verifier,
 };
 use uuid::Uuid;
@@ -51,7 +52,7 @@ impl Orders {
     }
 
     async fn place(&self, request: Request) -> Result<Response, Problem> {
-        let key = idempotency_key(request.headers())?;
+        let key = Key::of(request.headers())?;
         let input: OrderInput =
             body::parse(&body::read(request, BODY_BYTES, self.body_timeout).await?)?;
         input.validate()?;

@@ -26,15 +26,16 @@ use std::time::Duration;
 use service_kit::{
     BoxError, Kit,
     config::DatabaseConfig,
-    database::{Database, DatabaseError, Lookup, Migration},
+    database::{Database, DatabaseError, Lookup, Migration, Parameters},
+    idempotency::Key,
     input::Page,
 };
 use tokio_postgres::{Row, types::Json};
 use tracing::instrument;
 use uuid::Uuid;
 
-pub use self::answers::Answer;
 use self::answers::Kept;
+pub use self::answers::{Answer, Known, Place};
 use crate::{
     domain::{Money, Order, PricedLine, Status},
     error::Error,
@@ -47,16 +48,31 @@ const MIGRATIONS: &[Migration] = &[
         name: "room for answers",
         sql: include_str!("../migrations/0002_room_for_answers.sql"),
     },
+    Migration { version: 3, name: "callers", sql: include_str!("../migrations/0003_callers.sql") },
 ];
 
+/// Commits an order with its key, whose row comes from these rows.
+macro_rules! begin {
+    ($rows:literal) => {
+        concat!(
+            "WITH new AS (INSERT INTO idempotency_keys (key, fingerprint, order_id, caller)
+                SELECT $1, $2, $3, $9::text ",
+            $rows,
+            " ON CONFLICT DO NOTHING RETURNING order_id)
+            INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
+                SELECT order_id, $4, 'pending', $5, $6, $7, now() + make_interval(secs => $8) FROM new
+            RETURNING ",
+            rfc3339!("created_at")
+        )
+    };
+}
+
 /// No row: the key was used before, perhaps a moment ago.
-const BEGIN: &str = concat!(
-    "WITH new AS (INSERT INTO idempotency_keys (key, fingerprint, order_id) VALUES ($1, $2, $3)
-        ON CONFLICT DO NOTHING RETURNING order_id)
-    INSERT INTO orders (id, customer, status, lines, total_minor, currency, lease_until)
-        SELECT order_id, $4, 'pending', $5, $6, $7, now() + make_interval(secs => $8) FROM new
-    RETURNING ",
-    rfc3339!("created_at")
+const BEGIN: &str = begin!("");
+/// Under a caller's own text, beside the row of another caller with the same key. It must still be there when this is
+/// committed: were it forgotten meanwhile, this caller might begin under the key itself at the same time.
+const BEGIN_BESIDE: &str = begin!(
+    "FROM (SELECT FROM idempotency_keys WHERE key = $10 AND caller <> $9 FOR KEY SHARE) AS first"
 );
 /// No row: the order is not pending any more. Null: its key has an answer already, or is forgotten. Both rows are named
 /// by `$1`: a join might be planned, while the tables are small, to read all keys.
@@ -120,23 +136,40 @@ impl Store {
         Ok(Self { database, orders, answers, lease: lease.as_secs_f64() })
     }
 
-    /// Commits a new order under its key, with a lease. None when the key was used before, perhaps a moment ago.
+    /// Commits a new order under its key, with a lease, and gives it its time. False when there is another for the key by
+    /// now, or the other caller's whom it was to stand beside is gone.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn begin(
         &self,
-        key: &str,
+        key: &Key,
+        place: Place,
         fingerprint: &[u8],
-        mut order: Order,
-    ) -> Result<Option<Order>, Error> {
-        let Order { id, customer, lines, total, .. } = &order;
+        order: &mut Order,
+    ) -> Result<bool, Error> {
+        let Order { id, customer, lines, total, .. } = &*order;
+        let (text, caller, own) = (key.text(), key.caller(), key.callers_own());
         let (lines, minor, currency) = (Json(lines), &total.minor, &total.currency);
-        let row = self
-            .database
-            .row(BEGIN, &[&key, &fingerprint, id, customer, &lines, minor, currency, &self.lease])
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+        let first: Parameters<'_> =
+            &[&text, &fingerprint, id, customer, &lines, minor, currency, &self.lease, &caller];
+        let beside: Parameters<'_> = &[
+            &own,
+            &fingerprint,
+            id,
+            customer,
+            &lines,
+            minor,
+            currency,
+            &self.lease,
+            &caller,
+            &text,
+        ];
+        let row = match place {
+            Place::First => self.database.row(BEGIN, first).await?,
+            Place::Beside => self.database.row(BEGIN_BESIDE, beside).await?,
+        };
+        let Some(row) = row else { return Ok(false) };
         order.created_at = row.get(0);
-        Ok(Some(order))
+        Ok(true)
     }
 
     /// Confirms a pending order, or rejects it with this answer; a rejected one is not settled. Its key gets the answer in

@@ -17,6 +17,7 @@ pub mod faults;
 mod head;
 pub mod health;
 mod host;
+pub mod idempotency;
 pub mod input;
 mod log;
 pub mod metrics;

@@ -26,4 +26,5 @@ mod reported;
 mod statements;
 mod support;
 mod telemetry;
+mod upgrade;
 mod upstreams;

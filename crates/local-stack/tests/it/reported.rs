@@ -12,6 +12,7 @@ mod cookies;
 mod forms;
 mod head;
 mod host;
+mod keys;
 mod pages;
 mod text;
 

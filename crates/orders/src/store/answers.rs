@@ -9,30 +9,26 @@ use hyper::{
 use service_kit::{
     Problem, Response, body,
     database::{Database, Lookup},
+    idempotency::Key,
 };
 use tracing::instrument;
 use uuid::Uuid;
 
-use super::{Store, order};
+use super::Store;
 use crate::{
     domain::{Order, Status},
     error::Error,
 };
 
 const FIND_KEYS: &str =
-    "SELECT key, fingerprint, status, content_type, location, body FROM idempotency_keys
-    WHERE key = ANY($1)";
+    "SELECT key, fingerprint, status, content_type, location, body, order_id, caller
+    FROM idempotency_keys WHERE key = ANY($1)";
 const KEEP: &str =
     "UPDATE idempotency_keys SET status = $2, content_type = $3, location = $4, body = $5
     WHERE order_id = $1 AND status IS NULL";
 const FORGET: &str =
     "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)
     AND status IS NOT NULL";
-const ORDER_OF_KEY: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM orders WHERE id = (SELECT order_id FROM idempotency_keys WHERE key = $1)"
-);
 /// With what an order's JSON ends after its last member's text, the time of its last change.
 const AFTER_TIME: &str = "\"}";
 
@@ -53,8 +49,41 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     fingerprint: Vec<u8>,
+    order: Uuid,
+    /// None: stored by a program that knew no callers, or for nobody who is known.
+    caller: Option<String>,
     /// None while its order is at work.
     answer: Option<Answer>,
+}
+
+/// What is known of a caller's key and request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: an order for it is to be stored there.
+    New(Place),
+    /// This order of it has no answer yet.
+    AtWork(Uuid),
+    /// Its answer.
+    Answered(Answer),
+}
+
+impl Known {
+    /// The answer, where there must be a request with the key: an error while that is at work.
+    pub fn answer(self) -> Result<Answer, Error> {
+        match self {
+            Self::Answered(answer) => Ok(answer),
+            Self::New(_) | Self::AtWork(_) => Err(Error::KeyAtWork),
+        }
+    }
+}
+
+/// Where a caller's key is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Under the key itself: no other caller has used it.
+    First,
+    /// Under the caller's own text, beside another caller's.
+    Beside,
 }
 
 pub(super) fn lookup(database: Database) -> Lookup<String, Kept> {
@@ -66,7 +95,8 @@ pub(super) fn lookup(database: Database) -> Lookup<String, Kept> {
             body: row.get(5),
         };
         let answer = row.get::<_, Option<i32>>(2).map(answer);
-        (row.get(0), Kept { fingerprint: row.get(1), answer })
+        let (order, caller) = (row.get(6), row.get(7));
+        (row.get(0), Kept { fingerprint: row.get(1), order, caller, answer })
     })
 }
 
@@ -119,14 +149,23 @@ impl Answer {
 }
 
 impl Store {
-    /// The answer that a key got. None when the key is new, an error when it has another request or no answer yet.
+    /// What is known of a caller's key: by the row under the caller's own text, else by the one under the key itself where
+    /// that may answer this caller. An error when it has another request.
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
-    pub async fn answer(&self, key: &str, fingerprint: &[u8]) -> Result<Option<Answer>, Error> {
-        let Some(kept) = self.answers.find(key.to_owned()).await? else { return Ok(None) };
+    pub async fn known(&self, key: &Key, fingerprint: &[u8]) -> Result<Known, Error> {
+        let texts = [Some(key.text().to_owned()), key.callers_own()];
+        let mut rows = self.answers.find_all(texts.into_iter().flatten()).await?.into_iter();
+        let (first, own) = (rows.next().flatten(), rows.next().flatten());
+        let kept = match (own, first) {
+            (Some(own), _) => own,
+            (None, Some(first)) if key.is_answered_by(first.caller.as_deref()) => first,
+            (None, Some(_)) => return Ok(Known::New(Place::Beside)),
+            (None, None) => return Ok(Known::New(Place::First)),
+        };
         if kept.fingerprint != fingerprint {
             return Err(Error::KeyReused);
         }
-        Ok(Some(kept.answer.ok_or(Error::KeyAtWork)?))
+        Ok(kept.answer.map_or(Known::AtWork(kept.order), Known::Answered))
     }
 
     /// Keeps the answer for an order's key unless it has one.
@@ -142,13 +181,6 @@ impl Store {
     #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
     pub async fn forget_answers(&self, age: Duration) -> Result<u64, Error> {
         Ok(self.database.execute(FORGET, &[&age.as_secs_f64()]).await?)
-    }
-
-    /// The order of a key that exists.
-    #[instrument(target = "service_kit::sql", skip_all, fields(otel.kind = "client", db.system.name = "postgresql"))]
-    pub async fn order_of_key(&self, key: &str) -> Result<Order, Error> {
-        let row = self.database.row(ORDER_OF_KEY, &[&key]).await?;
-        row.map(|row| order(&row)).ok_or(Error::NoOrder)
     }
 }
 
