@@ -13,6 +13,7 @@ mod network;
 mod probes;
 mod production;
 mod rights;
+mod shares;
 mod signing_keys;
 mod tracing;
 
@@ -64,6 +65,7 @@ pub fn run(mut arguments: Arguments) -> ExitCode {
         autoscalers::tests(),
         karpenter::tests(),
         disruptions::tests(),
+        shares::tests(),
         production::tests(),
         monitoring::tests(),
         network::tests(),

@@ -20,10 +20,10 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
     task::coop::unconstrained,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
-use super::pool::Host;
+use super::pool::{self, Host};
 use crate::{Body, BoxError};
 
 /// What a connection reads ahead, and the longest head of an answer, in bytes: what is passed on is held twice, here and by
@@ -38,6 +38,8 @@ pub(super) struct Link {
     sender: http1::SendRequest<Body>,
     /// None once it has come to its end.
     connection: Option<http1::Connection<TokioIo<TcpStream>, Body>>,
+    /// Not used any more from then on.
+    expires: Instant,
 }
 
 /// Why there is no answer; with the request, if nothing of it was sent.
@@ -49,7 +51,12 @@ impl Link {
         let mut http = http1::Builder::new();
         let (sender, connection) =
             http.writev(false).max_buf_size(BUFFER_BYTES).handshake(stream).await?;
-        Ok(Box::new(Self { sender, connection: Some(connection) }))
+        Ok(Box::new(Self { sender, connection: Some(connection), expires: pool::expiry() }))
+    }
+
+    /// Has it its maximum age?
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        now >= self.expires
     }
 
     /// Has its peer left it open?
@@ -180,7 +187,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
         task::{coop::consume_budget, yield_now},
-        time::{Instant, pause, resume, timeout},
+        time::{pause, resume, timeout},
     };
 
     use super::*;

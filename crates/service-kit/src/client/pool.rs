@@ -1,6 +1,8 @@
 //! Connections to other services, kept for the next request.
 
 use std::{
+    collections::VecDeque,
+    iter,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -17,9 +19,11 @@ use crate::Body;
 const CONNECT: Duration = Duration::from_secs(1);
 /// Between two looks at the idle connections.
 const LOOK: Duration = Duration::from_secs(1);
-/// For so long an idle connection is kept: for less than the server's header time-out (30 s), or it would be closed under
-/// us.
-const IDLE: Duration = Duration::from_secs(20);
+/// About how long a connection is used: behind a Service a new replica gets its share by new connections alone. Idle for so
+/// long it is closed too: that is less than the server's header timeout (30 s), or the server would close it under us.
+const AGE: Duration = Duration::from_secs(10);
+/// By what part of it the age of each connection differs at most, so that not all are replaced at once.
+const JITTER: f64 = 0.2;
 /// A peer that confirms nothing for so long, though asked in between, is gone.
 const SILENCE: Duration = Duration::from_secs(10);
 /// So many idle connections to a host are kept for that long; more would be `MAX_CONNECTIONS` of a peer that ten replicas
@@ -38,12 +42,16 @@ pub(super) struct Pool {
 }
 
 /// The idle connections to a host.
+///
+/// The one that is idle longest is used next, so that all carry the same share. That keeps all of a burst's connections in
+/// use, but not for ever: at its maximum age each is closed, and a new one is opened only by a request that finds none idle.
+/// One maximum age after the burst there are as many as requests in flight.
 #[derive(Debug)]
 pub(super) struct Host {
     uri: Uri,
     header: HeaderValue,
-    /// The last one is the freshest.
-    idle: Mutex<Vec<Idle>>,
+    /// The first one is idle longest.
+    idle: Mutex<VecDeque<Idle>>,
 }
 
 /// A connection, and since when it is idle.
@@ -53,10 +61,9 @@ struct Idle {
     since: Instant,
 }
 
-impl Idle {
-    fn is_fresh(&self) -> bool {
-        self.since.elapsed() < IDLE
-    }
+/// The moment at which a connection that is opened now has its maximum age.
+pub(super) fn expiry() -> Instant {
+    Instant::now() + AGE.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
 }
 
 impl Pool {
@@ -131,26 +138,33 @@ impl Host {
         self.header.clone()
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for a later request, unless it has its maximum age: its response was read, so nothing is cut.
     pub(super) fn put(&self, link: Box<Link>) {
-        self.idle().push(Idle { link, since: Instant::now() });
+        let now = Instant::now();
+        if !link.is_expired(now) {
+            self.idle().push_back(Idle { link, since: now });
+        }
     }
 
-    /// A connection that is idle, and open as far as it is known.
+    /// The connection that is idle longest, and open as far as it is known.
     fn take(&self) -> Option<Box<Link>> {
-        self.idle().pop().filter(Idle::is_fresh).map(|idle| idle.link)
+        let now = Instant::now();
+        let mut idle = self.idle();
+        iter::from_fn(|| idle.pop_front()).map(|idle| idle.link).find(|link| !link.is_expired(now))
     }
 
-    /// Closes what is idle for too long, and what its peer has closed.
+    /// Closes what has its maximum age, what its peer has closed, and what a burst has left.
     fn tend(&self) {
+        let now = Instant::now();
         let mut idle = self.idle();
-        idle.retain_mut(|idle| idle.is_fresh() && idle.link.is_open());
+        idle.retain_mut(|idle| !idle.link.is_expired(now) && idle.link.is_open());
         let others = idle.len().saturating_sub(KEPT);
-        let over = idle[..others].partition_point(|idle| idle.since.elapsed() >= BURST);
+        let is_over = |idle: &&Idle| now.duration_since(idle.since) >= BURST;
+        let over = idle.iter().take(others).take_while(is_over).count();
         idle.drain(..over);
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,7 +184,10 @@ async fn tend(pool: Weak<Pool>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, net::Ipv4Addr};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        net::Ipv4Addr,
+    };
 
     use bytes::Bytes;
     use futures_util::future::join_all;
@@ -180,7 +197,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
         sync::Barrier,
-        time::{advance, pause, sleep},
+        time::{advance, pause, resume, sleep},
     };
 
     use crate::{
@@ -305,17 +322,73 @@ mod tests {
         assert_eq!(host.idle().len(), KEPT);
     }
 
-    #[tokio::test]
-    async fn a_connection_that_was_idle_for_too_long_is_not_taken() {
+    /// A host, and a connection to it.
+    async fn connected() -> (Host, Box<Link>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let host = Host::new(&format!("http://{address}/").parse().unwrap());
         let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
-        host.put(Link::new(stream).await.unwrap());
+        let host = Host::new(&format!("http://{address}/").parse().unwrap());
+        (host, Link::new(stream).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_connection_of_the_maximum_age_is_neither_taken_nor_kept() {
+        let (youngest, oldest) = (AGE.mul_f64(1.0 - JITTER), AGE.mul_f64(1.0 + JITTER));
+        let (host, link) = connected().await;
+        host.put(link);
         pause();
-        advance(IDLE / 2).await;
-        host.put(host.take().unwrap());
-        advance(IDLE).await;
+        advance(youngest / 2).await;
+        let link = host.take().unwrap();
+        host.put(link);
+        advance(oldest - youngest / 2).await;
         assert!(host.take().is_none());
+        let (host, link) = connected().await;
+        advance(oldest).await;
+        host.put(link);
+        assert!(host.idle().is_empty());
+    }
+
+    #[tokio::test]
+    async fn connections_have_ages_of_their_own() {
+        pause();
+        let opened = Instant::now();
+        let ages: Vec<_> = (0..100).map(|_| (expiry() - opened).as_millis()).collect();
+        assert!(ages.iter().all(|age| (8_000..=12_000).contains(age)), "{ages:?}");
+        assert!(ages.iter().collect::<BTreeSet<_>>().len() > 50, "{ages:?}");
+    }
+
+    #[tokio::test]
+    async fn all_connections_carry_the_same_share() {
+        const CONNECTIONS: usize = 8;
+        const ROUNDS: usize = 5;
+        let url = server(0, 1);
+        let client = Client::unguarded(Duration::from_secs(5));
+        let host = client.pool.host(&url.parse().unwrap());
+        for _ in 0..CONNECTIONS {
+            host.put(client.pool.connect(&host).await.unwrap());
+        }
+        let mut shares = BTreeMap::<_, usize>::new();
+        for _ in 0..CONNECTIONS * ROUNDS {
+            *shares.entry(peer(&client, &url).await).or_default() += 1;
+        }
+        assert_eq!(shares.into_values().collect::<Vec<_>>(), [ROUNDS; CONNECTIONS]);
+    }
+
+    #[tokio::test]
+    async fn what_a_burst_opened_is_closed_although_requests_go_on() {
+        let url = server(0, 1);
+        let client = Client::unguarded(Duration::from_secs(5));
+        let host = client.pool.host(&url.parse().unwrap());
+        for _ in 0..KEPT / 2 {
+            host.put(client.pool.connect(&host).await.unwrap());
+        }
+        pause();
+        for _ in 0..15 {
+            resume();
+            peer(&client, &url).await;
+            pause();
+            advance(Duration::from_secs(1)).await;
+        }
+        assert!(host.idle().len() <= 1, "{}", host.idle().len());
     }
 }
