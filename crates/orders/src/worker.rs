@@ -52,10 +52,15 @@ pub async fn measure(placing: Arc<Placing>, registry: Registry, shutdown: Cancel
 pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: CancellationToken) {
     let interval = FORGET_INTERVAL.min(ttl);
     while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
-        match placing.store.forget_answers(ttl).await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "forgot old answers"),
-            Err(error) => tracing::debug!(error = chain(&error), "cannot forget old answers"),
+        loop {
+            match placing.store.forget_answers(ttl).await {
+                Ok(0) => break,
+                Ok(count) => tracing::info!(count, "forgot old answers"),
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), "cannot forget old answers");
+                    break;
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::{
     Request, Response, StatusCode,
     header::{AUTHORIZATION, HOST, HeaderValue},
@@ -28,6 +28,8 @@ use crate::{
     watched::Watched,
 };
 
+/// The largest response that is collected, in bytes: above a page of 200 items, and what Prometheus tells the dashboard.
+const RESPONSE_BYTES: usize = 1024 * 1024;
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 3;
 /// The longest wait before the first retry; it doubles, and each wait is a random part of it.
@@ -133,13 +135,14 @@ impl Client {
         Self { token, ..self }
     }
 
-    /// Sends a request that is safe to repeat, and reads the whole answer.
+    /// Sends a request that is safe to repeat, and reads the whole answer. One of more than 1 MiB counts as broken.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
         self.with_retries(|within| {
             let answer = self.exchange(request.clone().map(Body::from), within);
             async move {
                 let (parts, body) = answer.await?.into_parts();
-                let bytes = body.collect().await.map_err(ClientError::Broken)?.to_bytes();
+                let body = Limited::new(body, RESPONSE_BYTES).collect().await;
+                let bytes = body.map_err(ClientError::Broken)?.to_bytes();
                 Ok(Response::from_parts(parts, bytes))
             }
         })

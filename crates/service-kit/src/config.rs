@@ -194,6 +194,8 @@ pub struct DatabaseConfig {
     pub pool: usize,
     /// `DATABASE_WAIT`: how long a request waits for a connection; then 503.
     pub wait: Duration,
+    /// `DATABASE_STATEMENT_TIMEOUT`: how long a statement takes at most; then the database cancels it: 503.
+    pub statement_timeout: Duration,
 }
 
 impl DatabaseConfig {
@@ -217,6 +219,11 @@ impl DatabaseConfig {
                 "DATABASE_WAIT",
                 Duration::from_secs(2),
                 "how long a request waits for a connection; then 503",
+            ),
+            statement_timeout: env.interval(
+                "DATABASE_STATEMENT_TIMEOUT",
+                Duration::from_secs(10),
+                "how long a statement takes at most; then the database cancels it: 503",
             ),
         };
         match config.url.parse::<tokio_postgres::Config>() {

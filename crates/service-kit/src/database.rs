@@ -79,6 +79,9 @@ impl DatabaseError {
             Self::Query(error) if error.code().is_some_and(is_in_the_way) => {
                 Some("others are at work on the same rows of the database")
             }
+            Self::Query(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                Some("a statement took too long")
+            }
             Self::Query(_) => None,
             Self::Lookup(error) => error.hindrance(),
         }
@@ -226,10 +229,11 @@ impl Database {
         drop(latch);
     }
 
-    /// All missing steps in one transaction, under a lock that ends with it.
+    /// All missing steps in one transaction, under a lock that ends with it. They take the time that they need.
     async fn migrate(&self, migrations: &'static [Migration]) -> Result<(), DatabaseError> {
         let mut client = self.get().await?;
         let transaction = client.transaction().await?;
+        transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
         transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
         let table = "CREATE TABLE IF NOT EXISTS schema_migrations (version int PRIMARY KEY, name text NOT NULL)";
         transaction.batch_execute(table).await?;

@@ -154,3 +154,53 @@ async fn a_reader_who_gives_up_leaves_the_others_their_rows() {
     assert_eq!((given_up.as_u16(), statuses), (504, vec![200; 8]));
     stack.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_too_long_ends_on_the_server_and_its_connection_is_free() {
+    let state = temporary_folder().unwrap();
+    let settings = [("DATABASE_POOL", "1"), ("DATABASE_STATEMENT_TIMEOUT", "700ms")];
+    let stack = start_with(&state, &settings).await;
+    let databases = Databases::connect(&stack).await.unwrap();
+    let inventory = &databases.inventory;
+    let slow = "ALTER TABLE items RENAME TO all_items;
+        CREATE VIEW items AS SELECT all_items.* FROM all_items, pg_sleep(600)";
+    inventory.batch_execute(slow).await.unwrap();
+    let start = Instant::now();
+    let reply = http::get(&an_item(&stack)).await.unwrap();
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    let hasty = [("x-request-timeout-ms", "100")];
+    let given_up = http::send(Method::GET, &an_item(&stack), &hasty, "").await.unwrap();
+    assert!([503, 504].contains(&given_up.status.as_u16()), "{}", given_up.text());
+    // No statement of before, however many others have begun since.
+    let under_way = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'inventory'
+        AND state = 'active' AND wait_event = 'PgSleep' AND now() - query_start > interval '3 s'";
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(inventory.query_one(under_way, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let fast = "CREATE OR REPLACE VIEW items AS SELECT all_items.* FROM all_items";
+    inventory.batch_execute(fast).await.unwrap();
+    until("the only connection is free", || async { status(an_item(&stack)).await == 200 }).await;
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_take_the_time_that_they_need() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("DATABASE_STATEMENT_TIMEOUT", "700ms")]).await;
+    let mut databases = Databases::connect(&stack).await.unwrap();
+    let lock = databases.inventory.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE schema_migrations").await.unwrap();
+    let others = Databases::connect(&stack).await.unwrap(); // a transaction sees all of one moment
+    let replica = stack.start_replica(INVENTORY).await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'inventory'
+        AND wait_event_type = 'Lock' AND now() - query_start > interval '1500 ms'";
+    until("its migration waits for longer than a statement may", || async {
+        others.inventory.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    lock.rollback().await.unwrap();
+    replica.await_ready(Duration::from_secs(20)).await.unwrap();
+    let log = replica.child.tail();
+    assert!(!log.contains("the database is not ready"), "{log}");
+    stack.stop().await.unwrap();
+}

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tower::Service;
 
 use super::{ClientError, link::Link};
-use crate::Body;
+use crate::{Body, supervise::supervised};
 
 /// To connect.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -115,7 +115,10 @@ impl Pool {
     }
 
     async fn connect(self: &Arc<Self>, host: &Host) -> Result<Box<Link>, ClientError> {
-        self.is_tended.get_or_init(|| drop(tokio::spawn(tend(Arc::downgrade(self)))));
+        self.is_tended.get_or_init(|| {
+            let pool = Arc::downgrade(self);
+            drop(tokio::spawn(supervised("connection pool", move || tend(Weak::clone(&pool)))));
+        });
         let stream = self.connector.clone().call(host.uri.clone()).await;
         let stream = stream.map_err(|error| ClientError::Connect(error.into()))?;
         Ok(Link::new(stream).await?)
@@ -191,6 +194,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::future::join_all;
+    use http_body_util::BodyExt;
     use hyper::StatusCode;
     use hyper_util::rt::TokioIo;
     use tokio::{
@@ -237,13 +241,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_used_again_once_its_answer_was_read() {
-        let url = server(1 << 20, 1);
+        let url = server(1 << 19, 1);
         let client = Client::unguarded(Duration::from_secs(5));
         let first = peer(&client, &url).await;
         assert_eq!(peer(&client, &url).await, first);
         let unread = Request::get(&url).body(Body::default()).unwrap();
         drop(client.forward(unread).await.unwrap());
         assert_ne!(peer(&client, &url).await, first);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_to_be_collected_counts_as_broken() {
+        let url = server(1 << 21, 1);
+        let client = Client::unguarded(Duration::from_secs(5));
+        let request = Request::get(&url).body(Bytes::new()).unwrap();
+        let error = client.send(request).await.unwrap_err();
+        assert!(matches!(error, ClientError::Broken(_)), "{error:?}");
+        let host = client.pool.host(&url.parse().unwrap());
+        assert!(host.idle().is_empty(), "its connection is closed");
+        let forwarded = Request::get(&url).body(Body::default()).unwrap();
+        let body = client.forward(forwarded).await.unwrap().into_body();
+        assert!(body.collect().await.unwrap().to_bytes().len() > 1 << 21);
     }
 
     #[tokio::test]

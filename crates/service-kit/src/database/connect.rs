@@ -1,7 +1,7 @@
 //! How a connection is made: with the password that the file holds at that moment, and over TLS where authorities are
 //! given.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use deadpool_postgres::Connect;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -14,11 +14,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{BoxError, config::DatabaseConfig, tls};
 
-/// Who waits for others' locks has a connection meanwhile: somebody's forgotten transaction must not take them all.
-const SETTINGS: &str = "SET lock_timeout = '5s'";
+/// A statement that waits for a lock has a connection meanwhile: somebody's forgotten transaction must not take them all.
+/// The same holds for a statement that nobody waits for any more.
+fn settings(statement_timeout: Duration) -> String {
+    // PostgreSQL counts whole milliseconds up to this bound.
+    let millis = i32::try_from(statement_timeout.as_millis()).unwrap_or(i32::MAX);
+    format!("SET lock_timeout = '5s'; SET statement_timeout = {millis}")
+}
 
 /// Makes the pool's connections.
 pub(super) struct Connector {
+    /// What a connection begins with.
+    settings: String,
     password_file: Option<String>,
     tls: Option<MakeRustlsConnect>,
 }
@@ -27,6 +34,7 @@ impl Connector {
     /// Reads both files once, so that what is missing shows at the start.
     pub(super) fn new(config: &DatabaseConfig) -> Result<Self, BoxError> {
         let connector = Self {
+            settings: settings(config.statement_timeout),
             password_file: config.password_file.clone(),
             tls: config.ca_file.as_deref().map(trusting).transpose()?,
         };
@@ -60,7 +68,7 @@ impl Connect for Connector {
                 Some(tls) => config.connect(tls).await.map(followed)?,
                 None => config.connect(NoTls).await.map(followed)?,
             };
-            client.batch_execute(SETTINGS).await?;
+            client.batch_execute(&self.settings).await?;
             Ok((client, task))
         }
         .boxed()
