@@ -17,6 +17,8 @@ use crate::{
 
 /// Wrong keys a second that are answered 401; the rest 429. No guess is helped by it: a key has 256 bits.
 const WRONG_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).expect("it is not 0");
+/// Requests a second whose trace is sampled because a known caller asks for it; each costs spans in all services.
+const SAMPLED_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).expect("it is not 0");
 /// How a proxy tells by what the client came.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -27,6 +29,7 @@ pub struct Access {
     signer: Watched<Signer>,
     reads_are_open: bool,
     wrong: DefaultDirectRateLimiter,
+    sampled: DefaultDirectRateLimiter,
     /// `api_key_requests_total{key,outcome}`.
     requests: IntCounterVec,
 }
@@ -44,6 +47,7 @@ impl Access {
             signer: Watched::start("SESSION_KEY_FILE", &config.session_key, Signer::parse, kit)?,
             reads_are_open: config.reads_are_open,
             wrong: RateLimiter::direct(Quota::per_second(WRONG_PER_SECOND)),
+            sampled: RateLimiter::direct(Quota::per_second(SAMPLED_PER_SECOND)),
             requests: register(&kit.metrics.registry, requests.expect("the options are valid")),
         })
     }
@@ -86,6 +90,16 @@ impl Access {
             None => drop(self.admit(headers, May::Read)?),
         }
         Ok(session)
+    }
+
+    /// May a caller have its trace sampled? With a valid API key or session, [`SAMPLED_PER_SECOND`] of them: a stranger
+    /// could have everything exported. Counts nothing for the key; a wrong one is told so by `admit`.
+    pub fn may_ask_for_sampling(&self, headers: &HeaderMap) -> bool {
+        let is_known = match bearer(headers) {
+            Some(text) => self.keys.get().find(text).is_some(),
+            None => self.session(headers).is_some(),
+        };
+        is_known && self.sampled.check().is_ok()
     }
 
     /// The key that began a request's session.

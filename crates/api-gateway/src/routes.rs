@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
-    Method, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
 };
 use serde_json::json;
@@ -199,6 +199,10 @@ impl App for Gateway {
             request.headers_mut().insert(CALLER, key.header());
         }
         Ok(())
+    }
+
+    fn may_ask_for_sampling(&self, headers: &HeaderMap) -> bool {
+        self.access.may_ask_for_sampling(headers)
     }
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::Method;
+use hyper::{HeaderMap, Method};
 
 use crate::{Problem, Request, Response};
 
@@ -25,6 +25,12 @@ pub trait App: Send + Sync + 'static {
         route: Option<&Self::Route>,
         request: &mut Request,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
+
+    /// Is a request's trace sampled because its `traceparent` asks for it? Asked only when it does. Without a grant, or a
+    /// `traceparent`, `TRACE_RATIO` rules. The default is for services whose callers are known.
+    fn may_ask_for_sampling(&self, _headers: &HeaderMap) -> bool {
+        true
+    }
 
     /// Answers. Requests other than GET run to their end even when the client goes away.
     fn call(

@@ -120,7 +120,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_that_remains_is_told_to_the_next() {
         assert_eq!(remaining(), None);
-        let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, Span::none);
+        let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, || false, Span::none);
         let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static("2000"))]);
         let deadline = Some(Deadline::of(&headers, Instant::now(), Duration::from_secs(10)));
         Scope { deadline, trace, peer: None }

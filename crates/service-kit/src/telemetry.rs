@@ -148,7 +148,7 @@ pub fn trace_id() -> String {
 
 /// An identifier for what is no request and has a line in the log.
 pub(crate) fn new_trace_id() -> String {
-    Trace::of(&HeaderMap::new(), 0.0, Span::none).0.id_text()
+    Trace::of(&HeaderMap::new(), 0.0, || false, Span::none).0.id_text()
 }
 
 /// Runs work that no request waits for as a trace of its own: [`trace_id`] is that one's, calls to other services carry it
@@ -163,7 +163,7 @@ pub fn background<F: Future>(name: &'static str, work: F) -> impl Future<Output 
         )
     };
     let ratio = INSTALLED.get().map_or(0.0, |installed| installed.trace_ratio);
-    let (trace, span) = Trace::of(&HeaderMap::new(), ratio, span);
+    let (trace, span) = Trace::of(&HeaderMap::new(), ratio, || false, span);
     Scope { deadline: None, trace, peer: None }.run(work.instrument(span))
 }
 

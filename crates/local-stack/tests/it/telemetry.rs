@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use hyper::Method;
 use local_stack::{Service, Stack, http, http::Reply, state::temporary_folder};
 use serde_json::json;
@@ -98,6 +99,62 @@ async fn what_the_caller_does_not_sample_is_not_sent_and_the_ratio_rules_the_res
     assert_eq!(place(&stack, "sampled", order("NUT-M8", 1)).await.status, 201);
     stack.stop().await.unwrap();
     assert!(none.all().is_empty());
+}
+
+/// Reads an item through the gateway as part of a trace that asks for sampling.
+async fn read_traced(stack: &Stack, trace: &str, authorization: Option<&str>) -> u16 {
+    let traceparent = format!("00-{trace}-{CALLER}-01");
+    let mut headers = vec![("traceparent", &*traceparent)];
+    headers.extend(authorization.map(|value| ("authorization", value)));
+    let url = format!("{}/api/v1/items/NUT-M8", stack.url(Service::Gateway));
+    http::send(Method::GET, &url, &headers, "").await.unwrap().status.as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_with_a_key_has_its_trace_sampled_and_a_stranger_has_not() {
+    let collector = Collector::start();
+    let state = temporary_folder().unwrap();
+    let url = collector.url();
+    let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("TRACE_RATIO", "0")];
+    let mut stack = start_with(&state, &settings).await;
+    let [of_nobody, of_a_wrong_key] = ["1", "2"].map(|digit| digit.repeat(32));
+    assert_eq!(read_traced(&stack, &of_nobody, None).await, 200);
+    assert_eq!(read_traced(&stack, &of_a_wrong_key, Some("Bearer wrong")).await, 401);
+    let key = format!("Bearer {}", stack.api_key());
+    assert_eq!(read_traced(&stack, TRACE, Some(&key)).await, 200);
+    // Not sampled, the stranger's trace still goes on to the last service.
+    let logged = format!("\"trace_id\":\"{of_nobody}\"");
+    let inventory = &stack.running(Service::Inventory).unwrap().child;
+    until("its log tells of the trace", || async { inventory.tail().contains(&logged) }).await;
+    stack.stop().await.unwrap();
+    let services: BTreeSet<_> =
+        collector.all().into_iter().map(|received| received.service).collect();
+    assert_eq!(services, BTreeSet::from(["api-gateway".to_owned(), "inventory".to_owned()]));
+    let traces: BTreeSet<_> =
+        collector.all().iter().map(|received| hex(&received.span.trace_id)).collect();
+    assert_eq!(traces, BTreeSet::from([TRACE.to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_traces_that_ask_for_sampling_is_bounded() {
+    let collector = Collector::start();
+    let state = temporary_folder().unwrap();
+    let url = collector.url();
+    let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("TRACE_RATIO", "0")];
+    let stack = start_with(&state, &settings).await;
+    let key = format!("Bearer {}", stack.api_key());
+    let traces: Vec<_> = (1..=200).map(|number| format!("{number:032x}")).collect();
+    let start = Instant::now();
+    let statuses =
+        join_all(traces.iter().map(|trace| read_traced(&stack, trace, Some(&key)))).await;
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(statuses, [200; 200]);
+    stack.stop().await.unwrap();
+    let sampled: BTreeSet<_> =
+        collector.all().iter().map(|received| hex(&received.span.trace_id)).collect();
+    let most = 11.0 + 10.0 * seconds; // ten at once, and ten for each second
+    let count = u32::try_from(sampled.len()).unwrap();
+    assert!(count >= 10 && f64::from(count) <= most, "{count} traces in {seconds:.1} s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

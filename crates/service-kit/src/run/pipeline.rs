@@ -75,9 +75,10 @@ impl<A: App> Pipeline<A> {
         let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
         let template = routed.as_ref().map_or("unmatched", |(_, template)| *template);
-        let trace = Trace::of(request.headers(), self.kit.config.trace_ratio, || {
-            span(method, template)
-        });
+        let headers = request.headers();
+        let may_ask = || self.app.may_ask_for_sampling(headers);
+        let span = || span(method, template);
+        let trace = Trace::of(headers, self.kit.config.trace_ratio, may_ask, span);
         let client = self.flights.client(peer.address.ip(), request.headers());
         let limit = self.kit.config.request_timeout;
         let deadline = Some(Deadline::of(request.headers(), begin, limit));

@@ -38,13 +38,19 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 pub(crate) struct Trace(SpanContext);
 
 impl Trace {
-    /// The trace that the request's headers name, sampled as they say, or a new one, of which `ratio` is sampled. With
-    /// the request's span, which is made only when it is sampled.
-    pub(crate) fn of(headers: &HeaderMap, ratio: f64, span: impl FnOnce() -> Span) -> (Self, Span) {
+    /// The trace that the request's headers name, or a new one, with the request's span, which is made only when it is
+    /// sampled. A caller who asks for sampling gets it where `may_ask` says so; else `ratio` of its traces is sampled, as
+    /// of new ones. One who asks for none gets none.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        ratio: f64,
+        may_ask: impl FnOnce() -> bool,
+        span: impl FnOnce() -> Span,
+    ) -> (Self, Span) {
         let caller = caller(headers);
-        let is_sampled =
-            caller.as_ref().map_or_else(|| fastrand::f64() < ratio, SpanContext::is_sampled);
-        if is_sampled {
+        let asks = caller.as_ref().map(SpanContext::is_sampled);
+        let is_granted = asks == Some(true) && may_ask();
+        if is_granted || (asks != Some(false) && fastrand::f64() < ratio) {
             let span = span();
             if let Some(caller) = caller {
                 let _no_layer_in_this_process =
@@ -218,7 +224,8 @@ mod tests {
     fn a_trace_that_is_not_sampled_travels_on() {
         let told =
             headers(&[(TRACEPARENT, &PARENT.replace("-01", "-00")), (TRACESTATE, "a=1,b=2")]);
-        let (trace, span) = Trace::of(&told, 1.0, || unreachable!("no span is made"));
+        let nobody_asks = || unreachable!("the flag is not set");
+        let (trace, span) = Trace::of(&told, 1.0, nobody_asks, || unreachable!("no span is made"));
         assert!(span.is_none());
         assert_eq!(trace.id_text().as_bytes(), trace.id());
         let mut next = headers(&[(TRACESTATE, "of=another")]);
@@ -230,9 +237,36 @@ mod tests {
         );
         assert_ne!(before.span_id(), after.span_id());
         assert!(!after.is_sampled());
-        let (begun, _) = Trace::of(&HeaderMap::new(), 0.0, || unreachable!("no span is made"));
+        let (begun, _) =
+            Trace::of(&HeaderMap::new(), 0.0, nobody_asks, || unreachable!("no span is made"));
         begun.tell(&mut next);
         assert!(!next.contains_key(TRACESTATE));
+    }
+
+    #[test]
+    fn a_caller_who_may_not_ask_for_sampling_keeps_its_trace_and_has_the_ratio_of_others() {
+        let told = headers(&[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")]);
+        let is_sampled = |ratio, may_ask| {
+            let mut is_made = false;
+            let span = || {
+                is_made = true;
+                Span::none()
+            };
+            let (trace, _) = Trace::of(&told, ratio, || may_ask, span);
+            (is_made, trace)
+        };
+        assert!(is_sampled(0.0, true).0);
+        assert!(is_sampled(1.0, false).0);
+        let (is_made, trace) = is_sampled(0.0, false);
+        assert!(!is_made);
+        let mut next = HeaderMap::new();
+        trace.tell(&mut next);
+        let (before, after) = (caller(&told).unwrap(), caller(&next).unwrap());
+        assert_eq!(
+            (before.trace_id(), before.trace_state()),
+            (after.trace_id(), after.trace_state())
+        );
+        assert!(!after.is_sampled());
     }
 
     proptest::proptest! {
