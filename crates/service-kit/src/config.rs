@@ -267,7 +267,8 @@ mod tests {
         let (_, faults) = with(&settings, KitConfig::read);
         assert_eq!(faults.len(), 5, "{faults:?}");
         assert!(faults.contains(
-            &"HEALTH_STALL=2 is not a duration with a unit, e.g. 500ms, 10s, 5m, 24h".to_owned()
+            &"HEALTH_STALL=2 is not a duration with a unit, at most 8760h, e.g. 500ms, 10s, 5m, 24h"
+                .to_owned()
         ));
     }
 

@@ -6,6 +6,9 @@ use hyper::Uri;
 use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 
+/// The longest duration that can be set: a time so far ahead can still be told by every clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Reads settings, notes which there are, and collects what is wrong with them. Only what the process was given is looked
 /// at.
 pub struct Env<'a> {
@@ -66,7 +69,7 @@ impl<'a> Env<'a> {
         self.value(name).unwrap_or_default()
     }
 
-    /// A duration with its unit: `500ms`, `10s`, `5m`, `24h`; the bare number only when it is 0.
+    /// A duration with its unit: `500ms`, `10s`, `5m`, `24h`; the bare number only when it is 0. At most 365 days.
     pub fn duration(
         &mut self,
         name: &'static str,
@@ -74,7 +77,8 @@ impl<'a> Env<'a> {
         meaning: &'static str,
     ) -> Duration {
         self.note(name, shown(default), meaning);
-        self.parsed(name, default, "a duration with a unit, e.g. 500ms, 10s, 5m, 24h", duration)
+        let expected = "a duration with a unit, at most 8760h, e.g. 500ms, 10s, 5m, 24h";
+        self.parsed(name, default, expected, duration)
     }
 
     /// A duration above 0, for what would spin without a pause.
@@ -85,7 +89,7 @@ impl<'a> Env<'a> {
         meaning: &'static str,
     ) -> Duration {
         self.note(name, shown(default), meaning);
-        let expected = "a duration above 0 with a unit, e.g. 500ms, 10s, 5m, 24h";
+        let expected = "a duration above 0 with a unit, at most 8760h, e.g. 500ms, 10s, 5m, 24h";
         self.parsed(name, default, expected, |text| duration(text).filter(|pause| !pause.is_zero()))
     }
 
@@ -254,17 +258,20 @@ fn duration(text: &str) -> Option<Duration> {
     }
     let unit = text.find(|character: char| !character.is_ascii_digit())?;
     let number: u64 = text[..unit].parse().ok()?;
-    match &text[unit..] {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
+    let duration = match &text[unit..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        _ => return None,
+    };
+    (duration <= LONGEST).then_some(duration)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Instant, SystemTime};
+
     use super::*;
 
     #[test]
@@ -279,6 +286,10 @@ mod tests {
             ("s", None),
             ("-1s", None),
             ("1.5s", None),
+            ("8760h", Some(31_536_000_000)),
+            ("31536000001ms", None),
+            ("8761h", None),
+            ("18446744073709551615s", None),
         ] {
             assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
         }
@@ -286,8 +297,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_a_duration_or_none(text in "[0-9]{0,22}(ms|s|m|h|d)?|\\PC{0,20}") {
-            let _never_panics = duration(&text);
+        fn any_text_is_a_duration_that_no_clock_overflows_at_or_none(text in "[0-9]{0,22}(ms|s|m|h|d)?|\\PC{0,20}") {
+            if let Some(duration) = duration(&text) {
+                proptest::prop_assert!(Instant::now().checked_add(duration).is_some());
+                proptest::prop_assert!(tokio::time::Instant::now().checked_add(duration).is_some());
+                proptest::prop_assert!(SystemTime::now().checked_add(duration).is_some());
+            }
         }
     }
 
