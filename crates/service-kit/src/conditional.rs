@@ -37,10 +37,11 @@ impl Tag {
 pub fn answer(headers: &HeaderMap, thing: &impl Serialize) -> Result<Response, Problem> {
     let bytes = body::json_bytes(thing);
     let tag = Tag::of(&bytes);
-    if matches(headers, &IF_MATCH, Some(&tag))? == Some(false) {
+    let Matched { is_wanted, is_known } = Matched::of(headers, Some(&tag))?;
+    if !is_wanted {
         return Err(precondition_failed());
     }
-    let mut response = if matches(headers, &IF_NONE_MATCH, Some(&tag))? == Some(true) {
+    let mut response = if is_known {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -59,11 +60,24 @@ pub fn is_conditional(headers: &HeaderMap) -> bool {
 /// 412 unless a write may be carried out on what is there now, if anything is.
 pub fn check_write(headers: &HeaderMap, current: Option<&impl Serialize>) -> Result<(), Problem> {
     let tag = current.map(|current| Tag::of(&body::json_bytes(current)));
-    let is_wanted = matches(headers, &IF_MATCH, tag.as_ref())? != Some(false);
-    if is_wanted && matches(headers, &IF_NONE_MATCH, tag.as_ref())? != Some(true) {
-        Ok(())
-    } else {
-        Err(precondition_failed())
+    let Matched { is_wanted, is_known } = Matched::of(headers, tag.as_ref())?;
+    if is_wanted && !is_known { Ok(()) } else { Err(precondition_failed()) }
+}
+
+/// What both preconditions say of a representation.
+struct Matched {
+    /// If-Match is missing or names it.
+    is_wanted: bool,
+    /// If-None-Match names it.
+    is_known: bool,
+}
+
+impl Matched {
+    /// Reads both before either counts: 400 when one is malformed, whatever the other says.
+    fn of(headers: &HeaderMap, current: Option<&Tag>) -> Result<Self, Problem> {
+        let is_wanted = matches(headers, &IF_MATCH, current)? != Some(false);
+        let is_known = matches(headers, &IF_NONE_MATCH, current)? == Some(true);
+        Ok(Self { is_wanted, is_known })
     }
 }
 

@@ -48,7 +48,13 @@ pub(super) fn rows() -> Vec<Row> {
             ] {
                 rows.push(row(method, &header, 412));
             }
-            for header in ["if-none-match: nope", "if-match: nope", "if-match: *, \"a\""] {
+            for header in [
+                "if-none-match: nope",
+                "if-match: nope",
+                "if-match: *, \"a\"",
+                "if-match: \"nope\"|if-none-match: nope",
+                "if-match: nope|if-none-match: *",
+            ] {
                 rows.push(row(method, header, 400));
             }
         }
@@ -71,6 +77,7 @@ fn writes() -> Vec<Row> {
         put(there, "if-none-match: {item-tag}", 412),
         put(there, "if-none-match: W/{item-tag}", 412),
         put(there, "if-match: nope", 400),
+        put(there, "if-match: \"nope\"", 400).header("if-none-match: nope"),
         put(there, "if-match: {item-tag}", 200).contains("Hinge"),
         put(there, "if-match: {item-tag}", 412),
         put(there, "if-none-match: {item-tag}", 200),
