@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use service_kit::supervise::supervised;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep_until},
@@ -33,24 +34,20 @@ struct Taken<T> {
 
 impl<T: Send + Sync + 'static> Snapshot<T> {
     /// Starts the task that makes it by `take`.
-    pub fn start<F>(take: impl Fn() -> F + Send + 'static) -> Self
+    pub fn start<F>(take: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = T> + Send,
+        F: Future<Output = T> + Send + 'static,
     {
         let (sender, latest) = watch::channel(None);
         let wanted = Arc::new(Notify::new());
-        let asked = Arc::clone(&wanted);
-        tokio::spawn(async move {
-            while !sender.is_closed() {
-                asked.notified().await;
-                let at = Instant::now();
-                let value = Arc::new(take().await);
-                // Who asked meanwhile looks at this one first, and asks again if it is too old.
-                let _answered = asked.notified().now_or_never();
-                sender.send_replace(Some(Taken { at, value }));
-                sleep_until(at + MAX_AGE).await;
+        let (asked, sender, take) = (Arc::clone(&wanted), Arc::new(sender), Arc::new(take));
+        tokio::spawn(supervised("snapshot", move || {
+            // Who asked before a panic waits still.
+            if sender.receiver_count() > 1 {
+                asked.notify_one();
             }
-        });
+            make(Arc::clone(&take), Arc::clone(&sender), Arc::clone(&asked))
+        }));
         Self { latest, wanted, expired: Mutex::new(Instant::now()) }
     }
 
@@ -73,6 +70,23 @@ impl<T: Send + Sync + 'static> Snapshot<T> {
     /// Has all who ask from now on get what is from now on.
     pub fn expire(&self) {
         *self.expired.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// Makes it whenever it is asked for.
+async fn make<T, F: Future<Output = T>>(
+    take: Arc<impl Fn() -> F>,
+    sender: Arc<watch::Sender<Option<Taken<T>>>>,
+    asked: Arc<Notify>,
+) {
+    while !sender.is_closed() {
+        asked.notified().await;
+        let at = Instant::now();
+        let value = Arc::new(take().await);
+        // Who asked meanwhile looks at this one first, and asks again if it is too old.
+        let _answered = asked.notified().now_or_never();
+        sender.send_replace(Some(Taken { at, value }));
+        sleep_until(at + MAX_AGE).await;
     }
 }
 
@@ -145,5 +159,20 @@ mod tests {
         assert_eq!(*snapshot.get().await, 1);
         snapshot.expire();
         assert_eq!(*snapshot.get().await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asked_before_a_panic_gets_the_one_after_it() {
+        let takes = Arc::new(AtomicU32::new(0));
+        let snapshot = Snapshot::start(move || {
+            let take = takes.fetch_add(1, Ordering::Relaxed);
+            async move {
+                sleep(TAKES).await;
+                assert!(take > 0, "the first one");
+                take
+            }
+        });
+        let got = timeout(5 * MAX_AGE, join_all((0..10).map(|_| snapshot.get()))).await.unwrap();
+        assert!(got.iter().all(|value| **value == 1));
     }
 }

@@ -1,6 +1,6 @@
 //! A few items to try the system with: loaded once, into an empty store.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use service_kit::{database::chain, health::Latch};
 use tokio::time::sleep;
@@ -28,14 +28,14 @@ const ITEMS: [(&str, &str, i64, i64); 8] = [
 ];
 
 /// Loads the items; the service is ready only afterwards.
-pub async fn load(store: Store, latch: Latch, shutdown: CancellationToken) {
-    while let Err(error) = fill(&store).await {
+pub async fn load(store: Store, latch: Arc<Latch>, shutdown: CancellationToken) {
+    while let Some(Err(error)) = shutdown.run_until_cancelled(fill(&store)).await {
         latch.blocked(chain(&error));
         if shutdown.run_until_cancelled(sleep(RETRY)).await.is_none() {
             return;
         }
     }
-    drop(latch);
+    latch.release();
 }
 
 /// One transaction: all of it or nothing, whoever comes first.

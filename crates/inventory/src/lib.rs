@@ -9,6 +9,8 @@ pub mod routes;
 pub mod store;
 pub mod worker;
 
+use std::sync::Arc;
+
 use service_kit::{Identity, Kit, StartError, identity, workload::Verifier};
 
 pub use self::{config::Config, routes::Inventory};
@@ -24,16 +26,21 @@ pub const IDENTITY: Identity =
 pub fn start(config: Config, kit: &Kit) -> Result<Inventory, StartError> {
     let Config { database, callers, demo_catalogue, sweep_interval } = config;
     let store = store::Store::connect(&database, kit)?;
+    let shared = || (store.clone(), kit.shutdown.clone());
     if demo_catalogue {
-        kit.tasks.spawn(catalogue::load(
-            store.clone(),
-            kit.readiness.latch("demo catalogue"),
-            kit.shutdown.clone(),
-        ));
+        let latch = Arc::new(kit.readiness.latch("demo catalogue"));
+        let (store, shutdown) = shared();
+        kit.supervise("demo catalogue", move || {
+            catalogue::load(store.clone(), Arc::clone(&latch), shutdown.clone())
+        });
     }
-    kit.tasks.spawn(worker::sweep(store.clone(), sweep_interval, kit.shutdown.clone()));
-    let registry = kit.metrics.registry.clone();
-    kit.tasks.spawn(worker::measure(store.clone(), registry, kit.shutdown.clone()));
+    let (swept, shutdown) = shared();
+    kit.supervise("sweep", move || worker::sweep(swept.clone(), sweep_interval, shutdown.clone()));
+    let stock = worker::Stock::new(&kit.metrics.registry);
+    let (measured, shutdown) = shared();
+    kit.supervise("measure", move || {
+        worker::measure(measured.clone(), stock.clone(), shutdown.clone())
+    });
     let callers = Verifier::start(IDENTITY.name, callers, kit)?;
     Ok(Inventory::new(store, callers, kit))
 }

@@ -34,11 +34,19 @@ pub fn start(config: Config, kit: &Kit) -> Result<Orders, StartError> {
     let client = Client::new("inventory", inventory::RESPONSE, &kit.metrics).with_token(token);
     let inventory = inventory::Inventory::new(config.inventory, client);
     let placing = Arc::new(placing::Placing::new(store, inventory, kit));
-    let shutdown = || kit.shutdown.clone();
-    kit.tasks.spawn(worker::resume(Arc::clone(&placing), config.resume_interval, shutdown()));
-    kit.tasks.spawn(worker::forget(Arc::clone(&placing), config.idempotency_ttl, shutdown()));
-    let registry = kit.metrics.registry.clone();
-    kit.tasks.spawn(worker::measure(Arc::clone(&placing), registry, shutdown()));
+    let (interval, ttl) = (config.resume_interval, config.idempotency_ttl);
+    let unsettled = worker::Unsettled::new(&kit.metrics.registry);
+    let shared = || (Arc::clone(&placing), kit.shutdown.clone());
+    let (resumed, shutdown) = shared();
+    kit.supervise("resume", move || {
+        worker::resume(Arc::clone(&resumed), interval, shutdown.clone())
+    });
+    let (forgotten, shutdown) = shared();
+    kit.supervise("forget", move || worker::forget(Arc::clone(&forgotten), ttl, shutdown.clone()));
+    let (measured, shutdown) = shared();
+    kit.supervise("measure", move || {
+        worker::measure(Arc::clone(&measured), unsettled.clone(), shutdown.clone())
+    });
     let callers = Verifier::start(IDENTITY.name, config.callers, kit)?;
     Ok(Orders::new(placing, callers, kit))
 }

@@ -27,18 +27,33 @@ pub async fn resume(placing: Arc<Placing>, interval: Duration, shutdown: Cancell
     }
 }
 
-/// Shows `orders_unsettled` and `orders_oldest_unsettled_seconds` until the shutdown. All replicas show the same: take the
-/// maximum, not the sum.
-pub async fn measure(placing: Arc<Placing>, registry: Registry, shutdown: CancellationToken) {
-    let unsettled = IntGauge::new("orders_unsettled", "Orders that something is left to do for");
-    let oldest = Gauge::new("orders_oldest_unsettled_seconds", "How long the oldest of them waits");
-    let unsettled = register(&registry, unsettled.expect("the name is valid"));
-    let oldest = register(&registry, oldest.expect("the name is valid"));
-    loop {
-        match placing.store.unsettled().await {
+/// `orders_unsettled` and `orders_oldest_unsettled_seconds`. All replicas show the same: take the maximum, not the sum.
+#[derive(Debug, Clone)]
+pub struct Unsettled {
+    count: IntGauge,
+    oldest: Gauge,
+}
+
+impl Unsettled {
+    /// Registers them.
+    pub fn new(registry: &Registry) -> Self {
+        let count = IntGauge::new("orders_unsettled", "Orders that something is left to do for");
+        let oldest =
+            Gauge::new("orders_oldest_unsettled_seconds", "How long the oldest of them waits");
+        Self {
+            count: register(registry, count.expect("the name is valid")),
+            oldest: register(registry, oldest.expect("the name is valid")),
+        }
+    }
+}
+
+/// Shows what is unsettled until the shutdown.
+pub async fn measure(placing: Arc<Placing>, metrics: Unsettled, shutdown: CancellationToken) {
+    while let Some(read) = shutdown.run_until_cancelled(placing.store.unsettled()).await {
+        match read {
             Ok((count, seconds)) => {
-                unsettled.set(count);
-                oldest.set(seconds);
+                metrics.count.set(count);
+                metrics.oldest.set(seconds);
             }
             Err(error) => tracing::debug!(error = chain(&error), "cannot read what is unsettled"),
         }
@@ -52,8 +67,9 @@ pub async fn measure(placing: Arc<Placing>, registry: Registry, shutdown: Cancel
 pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: CancellationToken) {
     let interval = FORGET_INTERVAL.min(ttl);
     while shutdown.run_until_cancelled(sleep(interval)).await.is_some() {
-        loop {
-            match placing.store.forget_answers(ttl).await {
+        let forget = || shutdown.run_until_cancelled(placing.store.forget_answers(ttl));
+        while let Some(forgotten) = forget().await {
+            match forgotten {
                 Ok(0) => break,
                 Ok(count) => tracing::info!(count, "forgot old answers"),
                 Err(error) => {
@@ -65,10 +81,12 @@ pub async fn forget(placing: Arc<Placing>, ttl: Duration, shutdown: Cancellation
     }
 }
 
-/// Takes up every order that is due. One that fails waits for its next turn, and the round goes on with the others.
+/// Takes up every order that is due. One that fails waits for its next turn, and the round goes on with the others. At the
+/// shutdown the look for one is given up, whatever the database does: if it gave one out, the lease ends by itself. An order
+/// that was taken up is driven to its end.
 async fn round(placing: &Placing, shutdown: &CancellationToken) -> Result<(), Error> {
-    while !shutdown.is_cancelled() {
-        let Some(order) = placing.store.take_up().await? else { break };
+    while let Some(taken) = shutdown.run_until_cancelled(placing.store.take_up()).await {
+        let Some(order) = taken? else { break };
         let id = order.id;
         match telemetry::background("resume", finish(placing, order)).await {
             Ok(()) => tracing::info!(order = %id, "took up an unfinished order"),

@@ -146,13 +146,14 @@ impl Database {
         let shown = PoolMetrics::new(pool.clone());
         kit.metrics.registry.register(Box::new(shown)).map_err(BoxError::from)?;
         let database = Self { pool, timeouts };
-        let migrated =
-            database.clone().migrate_until_done(migrations, kit.readiness.latch("database"));
-        let stopped = kit.shutdown.clone().cancelled_owned();
-        kit.tasks.spawn(async move {
-            tokio::select! {
-                () = migrated => {}
-                () = stopped => {}
+        let latch = Arc::new(kit.readiness.latch("database"));
+        let (migrated, shutdown) = (database.clone(), kit.shutdown.clone());
+        kit.supervise("migrations", move || {
+            let (database, shutdown) = (migrated.clone(), shutdown.clone());
+            let latch = Arc::clone(&latch);
+            async move {
+                let migrating = database.migrate_until_done(migrations, &latch);
+                let _unless_it_stops = shutdown.run_until_cancelled(migrating).await;
             }
         });
         Ok(database)
@@ -219,14 +220,14 @@ impl Database {
         Ok(result?)
     }
 
-    async fn migrate_until_done(self, migrations: &'static [Migration], latch: Latch) {
+    async fn migrate_until_done(&self, migrations: &'static [Migration], latch: &Latch) {
         while let Err(error) = self.migrate(migrations).await {
             let error = chain(&error);
             tracing::warn!(error, "the database is not ready; trying again");
             latch.blocked(error);
             sleep(RETRY).await;
         }
-        drop(latch);
+        latch.release();
     }
 
     /// All missing steps in one transaction, under a lock that ends with it. They take the time that they need.

@@ -84,7 +84,8 @@ impl Readiness {
     }
 }
 
-/// Held by a part that is not initialised yet.
+/// Held by a part that is not initialised yet. A worker that may panic shares it with the one who starts it again:
+/// dropped by a panic, it would say that the part is ready.
 #[derive(Debug)]
 pub struct Latch {
     part: &'static str,
@@ -97,11 +98,16 @@ impl Latch {
         let mut missing = self.readiness.missing.lock().expect("no holder of this lock panics");
         missing.insert(self.part, reason.into());
     }
+
+    /// The part is initialised.
+    pub fn release(&self) {
+        self.readiness.missing.lock().expect("no holder of this lock panics").remove(self.part);
+    }
 }
 
 impl Drop for Latch {
     fn drop(&mut self) {
-        self.readiness.missing.lock().expect("no holder of this lock panics").remove(self.part);
+        self.release();
     }
 }
 

@@ -27,6 +27,7 @@ pub mod run;
 mod scope;
 pub mod server;
 mod shares;
+pub mod supervise;
 pub mod telemetry;
 mod text;
 mod tls;

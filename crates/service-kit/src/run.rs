@@ -23,6 +23,7 @@ use crate::{
     pages::Pages,
     server::{Bound, Connections, Drain, Limits},
     shares::FairShares,
+    supervise::supervised,
     telemetry,
     workload::Mode,
 };
@@ -76,7 +77,7 @@ pub struct Kit {
 
 impl Kit {
     /// For a service that starts on this runtime.
-    fn new(identity: Identity, config: KitConfig) -> Self {
+    pub(crate) fn new(identity: Identity, config: KitConfig) -> Self {
         let metrics = Metrics::new(identity);
         let faults = Faults::new(config.faults, metrics.faults.clone(), runtime::Handle::current());
         Self {
@@ -159,7 +160,8 @@ async fn serve<A: App>(
     drop(telemetry_latch);
 
     let pages = kit.pages(identity);
-    tokio::spawn(pages.heartbeat.clone().beat());
+    let heartbeat = pages.heartbeat.clone();
+    tokio::spawn(supervised("heartbeat", move || heartbeat.clone().beat()));
     let admin = Admin::start(config.admin_listen, pages.clone())
         .await
         .map_err(|error| StartError::Bind(config.admin_listen, error, "ADMIN_LISTEN"))?;

@@ -3,6 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::{BoxError, Kit};
 
@@ -28,22 +29,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let text = fs::read_to_string(file).map_err(|error| named(error.into()))?;
         let (sender, receiver) = watch::channel(Arc::new(parse(&text).map_err(named)?));
         let (file, shutdown) = (file.to_owned(), kit.shutdown.clone());
-        kit.tasks.spawn(async move {
-            let mut last = text;
-            while shutdown.run_until_cancelled(sleep(PAUSE)).await.is_some() {
-                // A file of a few kilobytes in memory: no thread of its own is worth it.
-                let changed = fs::read_to_string(&file).map_err(BoxError::from).and_then(|text| {
-                    if text != last {
-                        last = text;
-                        sender.send_replace(Arc::new(parse(&last)?));
-                        tracing::info!(setting, file, "read again");
-                    }
-                    Ok(())
-                });
-                if let Err(error) = changed {
-                    tracing::warn!(setting, file, %error, "a change is not used");
-                }
-            }
+        let sender = Arc::new(sender);
+        kit.supervise(setting, move || {
+            let (file, shutdown) = (file.clone(), shutdown.clone());
+            watch(setting, file, parse, text.clone(), Arc::clone(&sender), shutdown)
         });
         Ok(Self(receiver))
     }
@@ -51,5 +40,30 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// What it holds now.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.borrow())
+    }
+}
+
+/// Reads a file again whenever it is another than `last`, until the shutdown.
+async fn watch<T>(
+    setting: &'static str,
+    file: String,
+    parse: fn(&str) -> Result<T, BoxError>,
+    mut last: String,
+    sender: Arc<watch::Sender<Arc<T>>>,
+    shutdown: CancellationToken,
+) {
+    while shutdown.run_until_cancelled(sleep(PAUSE)).await.is_some() {
+        // A file of a few kilobytes in memory: no thread of its own is worth it.
+        let changed = fs::read_to_string(&file).map_err(BoxError::from).and_then(|text| {
+            if text != last {
+                last = text;
+                sender.send_replace(Arc::new(parse(&last)?));
+                tracing::info!(setting, file, "read again");
+            }
+            Ok(())
+        });
+        if let Err(error) = changed {
+            tracing::warn!(setting, file, %error, "a change is not used");
+        }
     }
 }

@@ -74,9 +74,15 @@ impl Verifier {
             next_look: Arc::new(Mutex::new(Instant::now())),
             metrics,
         });
-        let (latch, shutdown) = (kit.readiness.latch("identity"), kit.shutdown.clone());
-        let renewed = Arc::clone(&inner);
-        kit.tasks.spawn(async move { shutdown.run_until_cancelled(renewed.renew(latch)).await });
+        let latch = Arc::new(kit.readiness.latch("identity"));
+        let (renewed, shutdown) = (Arc::clone(&inner), kit.shutdown.clone());
+        kit.supervise("identity", move || {
+            let (inner, latch) = (Arc::clone(&renewed), Arc::clone(&latch));
+            let shutdown = shutdown.clone();
+            async move {
+                let _for_ever = shutdown.run_until_cancelled(inner.renew(&latch)).await;
+            }
+        });
         Ok(Self(Some(inner)))
     }
 
@@ -197,23 +203,22 @@ impl Inner {
     }
 
     /// Gets the keys, then looks for new ones for ever. Without an answer the known ones go on.
-    async fn renew(&self, latch: Latch) {
-        let mut latch = Some(latch);
+    async fn renew(&self, latch: &Latch) {
         loop {
             let looked = {
                 let _alone = self.next_look.lock().await;
                 self.refresh().await
             };
-            let pause = match (looked, &latch) {
-                (Ok(()), _) => {
-                    latch = None;
+            let pause = match looked {
+                Ok(()) => {
+                    latch.release();
                     self.config.refresh
                 }
-                (Err(error), Some(latch)) => {
+                Err(error) if self.read().is_none() => {
                     latch.blocked(error);
                     RETRY_PAUSE
                 }
-                (Err(error), None) => {
+                Err(error) => {
                     tracing::warn!(error, "no look at the keys; the known ones go on");
                     self.config.refresh
                 }
