@@ -1,4 +1,4 @@
-//! A client of the gateway's API, with the key that writes need.
+//! A client of the gateway's API, with an API key.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -33,9 +33,9 @@ impl ApiClient {
         http::send(method, &format!("{}{path}", self.gateway), &headers, body).await
     }
 
-    /// Sends a GET, without the key.
+    /// Sends a GET, with the key: reads may need it too.
     pub async fn get(&self, path: &str) -> Result<Reply> {
-        http::get(&format!("{}{path}", self.gateway)).await
+        self.send(Method::GET, path, &[], "").await
     }
 
     /// Places an order, by JSON.

@@ -34,7 +34,7 @@ use crate::Result;
 
 /// What a load pod prints before it sends.
 pub const BEGUN: &str = "the target takes connections";
-/// The variable that holds the key with which orders are placed.
+/// The variable that holds the key that every request is sent with.
 pub const API_KEY: &str = "API_KEY";
 /// How long that may take.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
@@ -48,7 +48,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 struct Settings {
     /// `HOST:PORT`.
     target: String,
-    /// The text of the key that orders are placed with.
+    /// The text of the key that every request is sent with: production wants one for reads too.
     key: String,
     /// Is each request sent on a connection of its own?
     new_connections: bool,
@@ -141,7 +141,7 @@ fn settings(mut parser: lexopt::Parser) -> Result<Settings> {
         }
     }
     ensure!(!settings.target.is_empty(), "--target HOST:PORT is missing");
-    ensure!(settings.orders_every == 0 || !settings.key.is_empty(), "{API_KEY} is not set");
+    ensure!(!settings.key.is_empty(), "{API_KEY} is not set");
     ensure!(
         settings.rate > 0.0 && settings.connections > 0,
         "--rate and --connections are above 0"
@@ -269,7 +269,9 @@ impl Shared {
 
     fn request(&self, index: u64) -> Result<Request<Full<Bytes>>> {
         let Settings { target, key: api_key, new_connections, .. } = &self.settings;
-        let mut request = Request::builder().header(HOST, target);
+        let authorization = format!("Bearer {api_key}");
+        let mut request =
+            Request::builder().header(HOST, target).header(AUTHORIZATION, authorization);
         if *new_connections {
             request = request.header(CONNECTION, "close");
         }
@@ -281,7 +283,6 @@ impl Shared {
         let key = format!("load-{pod}-{index}");
         let body = json!({"customer": key, "lines": [{"sku": SKU, "quantity": 1}]}).to_string();
         let request = request.method("POST").uri("/api/v1/orders").header("idempotency-key", key);
-        let request = request.header(AUTHORIZATION, format!("Bearer {api_key}"));
         Ok(request.header(CONTENT_TYPE, "application/json").body(body.into())?)
     }
 }

@@ -112,8 +112,28 @@ async fn beside_staging() -> Result<String> {
         let deployment = PRODUCTION.get(&format!("deployment {service}")).await?;
         ensure!(deployment["status"]["readyReplicas"] == 2, "{service}: {}", deployment["status"]);
     }
+    reads_need_a_key().await?;
     STAGING.all_ready().await?;
-    Ok(format!("two replicas of each service, ready after {:.1} s", took.as_secs_f64()))
+    Ok(format!(
+        "two replicas of each service, ready after {:.1} s; no read without a key",
+        took.as_secs_f64()
+    ))
+}
+
+/// Without a key nothing is read; with one it is.
+async fn reads_need_a_key() -> Result<()> {
+    let forward = gateway().await?;
+    let api = system::api(&forward.url())?;
+    for path in ["/", "/api/v1/items", "/api/v1/orders", "/api/v1/topology"] {
+        let without = http::get(&format!("{}{path}", forward.url())).await?;
+        let is_refused = without.status == StatusCode::UNAUTHORIZED
+            && without.json()["type"] == "/problems/unauthenticated";
+        ensure!(is_refused, "{path} without a key: {} {}", without.status, without.text());
+        let with = api.get(path).await?;
+        let (status, text) = (with.status, with.text());
+        ensure!(status == StatusCode::OK, "{path} with a key: {status} {text}");
+    }
+    Ok(())
 }
 
 async fn its_rights() -> Result<String> {
@@ -255,7 +275,7 @@ async fn tables() -> Result<i64> {
 
 async fn has(order: &str) -> Result<bool> {
     let forward = gateway().await?;
-    let reply = http::get(&format!("{}/api/v1/orders/{order}", forward.url())).await?;
+    let reply = system::api(&forward.url())?.get(&format!("/api/v1/orders/{order}")).await?;
     ensure!([StatusCode::OK, StatusCode::NOT_FOUND].contains(&reply.status), "{}", reply.text());
     Ok(reply.status == StatusCode::OK)
 }
