@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(crate) async fn measure(config: &Config) -> Result<(Table, Vec<(f64, f64)>)> {
     let system = System::start(config, system::folder()?, false, &[]).await?;
     allow_files(u64::from(OPEN[OPEN.len() - 1]) + OTHER_FILES)?;
-    let settings = [("MAX_CONNECTIONS", "20000"), ("HEADER_TIMEOUT", "1h")];
+    let settings = [("MAX_CONNECTIONS", "20000"), ("HEADER_TIMEOUT", "1h"), ("IDLE_TIMEOUT", "1h")];
     let settings = settings.map(|(name, value)| (name, value.to_owned()));
     let gateway = system.gateway(&settings).await?;
     let id = gateway.child.id().context("the gateway has ended")?;

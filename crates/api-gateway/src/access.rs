@@ -92,7 +92,7 @@ impl Access {
         Ok(session)
     }
 
-    /// May a caller have its trace sampled? With a valid API key or session, [`SAMPLED_PER_SECOND`] of them: a stranger
+    /// May a caller have its trace sampled? With a valid API key or session, `SAMPLED_PER_SECOND` of them: a stranger
     /// could have everything exported. Counts nothing for the key; a wrong one is told so by `admit`.
     pub fn may_ask_for_sampling(&self, headers: &HeaderMap) -> bool {
         let is_known = match bearer(headers) {

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -139,6 +139,17 @@ impl Child {
         }
     }
 
+    /// Sends a signal to it and to what it started, whatever group that is in.
+    pub fn signal_family(&self, signal: Signal) {
+        self.signal(signal);
+        let Some(parent) = self.process.id() else { return };
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes.filter(|process| parent_of(&process.path()) == Some(parent)) {
+            let id = process.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
+            let _ended_already = id.map(|id| kill_process(id, signal));
+        }
+    }
+
     /// Waits until it ends.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.process.wait().await?)
@@ -208,6 +219,13 @@ impl Follower {
 /// Is it the log line by which a service tells its addresses?
 fn tells_listening(line: &str) -> bool {
     line.contains(r#""message":"listening""#)
+}
+
+/// The parent of the process that has this folder in /proc.
+fn parent_of(folder: &Path) -> Option<u32> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    // The name before may hold anything but this last bracket.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

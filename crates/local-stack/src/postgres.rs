@@ -93,6 +93,11 @@ impl Postgres {
         Ok(())
     }
 
+    /// Sends all its processes a signal: `STOP` makes it hang, `CONT` go on.
+    pub fn signal_all(&self, signal: Signal) {
+        self.child.signal_family(signal);
+    }
+
     /// Starts it again after its end.
     pub async fn start_again(&mut self) -> Result<()> {
         self.child = self.server.spawn()?;

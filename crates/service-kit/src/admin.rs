@@ -2,12 +2,7 @@
 
 use std::{io, net::SocketAddr, thread, time::Duration};
 
-use tokio::{
-    runtime,
-    sync::oneshot,
-    task,
-    time::Instant,
-};
+use tokio::{runtime, sync::oneshot, task, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

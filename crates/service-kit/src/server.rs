@@ -28,8 +28,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub use self::connections::Connections;
 pub(crate) use self::connection::Connection;
+pub use self::connections::Connections;
 use self::{alarm::Alarm, wire::Wire};
 use crate::{Request, Response, body::Content, faults::Dropped, scope};
 
@@ -140,7 +140,10 @@ impl Bound {
     }
 
     /// The next connection that there is room for.
-    async fn next(&self, connections: &Connections) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    async fn next(
+        &self,
+        connections: &Connections,
+    ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
             let (stream, peer) = self.accept().await;
             if let Some(room) = connections.room_for(peer.ip()).await {
@@ -276,6 +279,7 @@ fn bound_writes(stream: &TcpStream, within: Duration) {
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
+    use tokio::time::timeout;
 
     use super::*;
 

@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
+    str,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -95,7 +96,7 @@ pub(crate) fn client(address: IpAddr) -> IpAddr {
             let network = u128::from(address) & (u128::MAX << 64);
             Ipv6Addr::from(network).into()
         }
-        address => address,
+        address @ IpAddr::V4(_) => address,
     }
 }
 

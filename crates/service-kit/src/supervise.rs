@@ -38,7 +38,7 @@ async fn until<F: Future<Output = ()>>(
         if worker.catch_unwind().await.is_ok() {
             return;
         }
-        tracing::error!(worker = name, "a worker panicked; it is started again");
+        tracing::error!(worker = name, "worker panicked; restarting it");
         if shutdown.run_until_cancelled(sleep(RESTART_PAUSE)).await.is_none() {
             return;
         }

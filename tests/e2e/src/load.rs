@@ -132,7 +132,7 @@ spec:
 
 async fn start(namespace: &str, target: &str, kind: Kind) -> Result<Pod> {
     let Kind { new_connections, rate, orders_every } = kind;
-    let mode = if new_connections { "--new-connections" } else { "--connections=40" };
+    let mode = if new_connections { "--new-connections" } else { "--connections=30" };
     let seconds = (AT_MOST + plane::away()).as_secs();
     let environment =
         format!("[{{name: {API_KEY}, valueFrom: {{secretKeyRef: {{name: api-key, key: key}}}}}}]");

@@ -162,7 +162,7 @@ async fn a_database_that_hangs_holds_up_no_shutdown() {
     let state = temporary_folder().unwrap();
     let settings = [("SHUTDOWN_DELAY", "100ms"), ("SHUTDOWN_GRACE", "3s")];
     let mut stack = start_with(&state, &settings).await;
-    stack.postgres().signal(Signal::STOP).unwrap();
+    stack.postgres().signal_all(Signal::STOP);
     // At work when the drain begins, and without an answer until its end.
     let orders = stack.url(Service::Orders).to_owned();
     let hanging = tokio::spawn(async move { http::get(&format!("{orders}/v1/orders")).await });
@@ -179,7 +179,7 @@ async fn a_database_that_hangs_holds_up_no_shutdown() {
         let drained = service == INVENTORY; // nothing was at work there that must come to its end
         assert_eq!(status.success(), drained, "{service:?}: {status}");
     }
-    stack.postgres().signal(Signal::CONT).unwrap();
+    stack.postgres().signal_all(Signal::CONT);
     hanging.await.unwrap().unwrap_err();
     for service in [Service::Orders, INVENTORY] {
         stack.start_service(service).await.unwrap();

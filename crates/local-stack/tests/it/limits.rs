@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    str,
     time::{Duration, Instant},
 };
 
@@ -56,9 +57,12 @@ async fn a_silent_or_slow_client_has_the_header_timeout_and_an_idle_one_its_own(
 async fn a_head_that_is_too_large_is_answered_431() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[]).await;
-    for (service, kibibytes, expected) in
-        [(GATEWAY, 11, 200), (GATEWAY, 13, 431), (Service::Orders, 20, 200), (Service::Orders, 25, 431)]
-    {
+    for (service, kibibytes, expected) in [
+        (GATEWAY, 11, 200),
+        (GATEWAY, 13, 431),
+        (Service::Orders, 20, 200),
+        (Service::Orders, 25, 431),
+    ] {
         let mut stream = connect(&stack, service).await;
         let head = format!(
             "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nlong: {}\r\n\r\n",
@@ -230,9 +234,8 @@ async fn one_address_holds_an_eighth_and_others_have_the_rest() {
         [(7, "127.0.0.2", 429), (7, "198.51.100.9", 200), (2, "198.51.100.9", 429)]
     {
         let mut stream = connect_from(&stack, [127, 0, 0, from]).await;
-        let told = format!(
-            "GET /api/v1/items HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n"
-        );
+        let told =
+            format!("GET /api/v1/items HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n");
         assert_eq!(ask(&mut stream, told.as_bytes()).await, status, "{from} for {client}");
     }
     // Silent connections: beyond its eighth of eighty it loses its own.
@@ -290,6 +293,7 @@ async fn a_request_that_takes_too_long_is_answered_503_and_a_write_comes_to_its_
 /// Lets a client be gone at once: its connection is reset.
 fn reset(stream: TcpStream) {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +307,8 @@ async fn a_client_that_leaves_is_counted_and_its_read_ends_with_it() {
     until("it is at work", || async { in_flight().await > 0.5 }).await;
     reset(stream);
     until("its work has ended", || async { in_flight().await < 0.5 }).await;
-    let left = "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/orders\",status=\"499\"}";
+    let left =
+        "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/orders\",status=\"499\"}";
     until("it is counted", || async {
         (metric(&stack, Service::Orders, left).await - 1.0).abs() < 0.5
     })

@@ -102,16 +102,26 @@ async fn what_the_caller_does_not_sample_is_not_sent_and_the_ratio_rules_the_res
 }
 
 /// Reads an item through the gateway as part of a trace that asks for sampling.
-async fn read_traced(stack: &Stack, trace: &str, authorization: Option<&str>) -> u16 {
+async fn read_traced(stack: &Stack, trace: &str, credential: Option<(&str, &str)>) -> u16 {
     let traceparent = format!("00-{trace}-{CALLER}-01");
     let mut headers = vec![("traceparent", &*traceparent)];
-    headers.extend(authorization.map(|value| ("authorization", value)));
+    headers.extend(credential);
     let url = format!("{}/api/v1/items/NUT-M8", stack.url(Service::Gateway));
     http::send(Method::GET, &url, &headers, "").await.unwrap().status.as_u16()
 }
 
+/// The cookie of a session.
+async fn session(stack: &Stack) -> String {
+    let url = format!("{}/session", stack.url(Service::Gateway));
+    let headers =
+        [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
+    let form = format!("key={}", stack.api_key());
+    let reply = http::send(Method::POST, &url, &headers, form).await.unwrap();
+    reply.header("set-cookie").split(';').next().unwrap().to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_with_a_key_has_its_trace_sampled_and_a_stranger_has_not() {
+async fn a_known_caller_has_its_trace_sampled_and_a_stranger_has_not() {
     let collector = Collector::start();
     let state = temporary_folder().unwrap();
     let url = collector.url();
@@ -119,9 +129,17 @@ async fn a_caller_with_a_key_has_its_trace_sampled_and_a_stranger_has_not() {
     let mut stack = start_with(&state, &settings).await;
     let [of_nobody, of_a_wrong_key] = ["1", "2"].map(|digit| digit.repeat(32));
     assert_eq!(read_traced(&stack, &of_nobody, None).await, 200);
-    assert_eq!(read_traced(&stack, &of_a_wrong_key, Some("Bearer wrong")).await, 401);
+    assert_eq!(
+        read_traced(&stack, &of_a_wrong_key, Some(("authorization", "Bearer wrong"))).await,
+        401
+    );
     let key = format!("Bearer {}", stack.api_key());
-    assert_eq!(read_traced(&stack, TRACE, Some(&key)).await, 200);
+    assert_eq!(read_traced(&stack, TRACE, Some(("authorization", &key))).await, 200);
+    let signed_in = "3".repeat(32);
+    assert_eq!(
+        read_traced(&stack, &signed_in, Some(("cookie", &session(&stack).await))).await,
+        200
+    );
     // Not sampled, the stranger's trace still goes on to the last service.
     let logged = format!("\"trace_id\":\"{of_nobody}\"");
     let inventory = &stack.running(Service::Inventory).unwrap().child;
@@ -132,7 +150,7 @@ async fn a_caller_with_a_key_has_its_trace_sampled_and_a_stranger_has_not() {
     assert_eq!(services, BTreeSet::from(["api-gateway".to_owned(), "inventory".to_owned()]));
     let traces: BTreeSet<_> =
         collector.all().iter().map(|received| hex(&received.span.trace_id)).collect();
-    assert_eq!(traces, BTreeSet::from([TRACE.to_owned()]));
+    assert_eq!(traces, BTreeSet::from([TRACE.to_owned(), signed_in]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,8 +163,10 @@ async fn a_flood_of_traces_that_ask_for_sampling_is_bounded() {
     let key = format!("Bearer {}", stack.api_key());
     let traces: Vec<_> = (1..=200).map(|number| format!("{number:032x}")).collect();
     let start = Instant::now();
-    let statuses =
-        join_all(traces.iter().map(|trace| read_traced(&stack, trace, Some(&key)))).await;
+    let statuses = join_all(
+        traces.iter().map(|trace| read_traced(&stack, trace, Some(("authorization", &key)))),
+    )
+    .await;
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(statuses, [200; 200]);
     stack.stop().await.unwrap();

@@ -54,7 +54,7 @@ impl Link {
         Ok(Box::new(Self { sender, connection: Some(connection), expires: pool::expiry() }))
     }
 
-    /// Has it its maximum age?
+    /// Has it reached its maximum age?
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         now >= self.expires
     }

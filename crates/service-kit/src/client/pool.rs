@@ -61,7 +61,7 @@ struct Idle {
     since: Instant,
 }
 
-/// The moment at which a connection that is opened now has its maximum age.
+/// When a connection that is opened now reaches its maximum age.
 pub(super) fn expiry() -> Instant {
     Instant::now() + AGE.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
 }
@@ -141,7 +141,7 @@ impl Host {
         self.header.clone()
     }
 
-    /// Keeps a connection for a later request, unless it has its maximum age: its response was read, so nothing is cut.
+    /// Keeps a connection for a later request, unless it has reached its maximum age: its response was read, so nothing is cut.
     pub(super) fn put(&self, link: Box<Link>) {
         let now = Instant::now();
         if !link.is_expired(now) {
@@ -156,7 +156,7 @@ impl Host {
         iter::from_fn(|| idle.pop_front()).map(|idle| idle.link).find(|link| !link.is_expired(now))
     }
 
-    /// Closes what has its maximum age, what its peer has closed, and what a burst has left.
+    /// Closes what has reached its maximum age, what its peer has closed, and what a burst has left.
     fn tend(&self) {
         let now = Instant::now();
         let mut idle = self.idle();
@@ -358,7 +358,7 @@ mod tests {
         advance(youngest / 2).await;
         let link = host.take().unwrap();
         host.put(link);
-        advance(oldest - youngest / 2).await;
+        advance(oldest).await;
         assert!(host.take().is_none());
         let (host, link) = connected().await;
         advance(oldest).await;

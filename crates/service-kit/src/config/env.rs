@@ -1,6 +1,10 @@
 //! Reading settings from the environment.
 
-use std::{fmt, net::{IpAddr, SocketAddr}, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use hyper::Uri;
 use ipnet::IpNet;

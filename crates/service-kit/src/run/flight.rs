@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::{
-    StatusCode,
-    header::HeaderValue,
-};
+use hyper::{StatusCode, header::HeaderValue};
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::Instant;
 use tracing::Span;

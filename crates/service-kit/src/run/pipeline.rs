@@ -86,7 +86,8 @@ impl<A: App> Pipeline<A> {
         let scope = Scope { deadline, trace: flight.trace.clone(), peer: Some(peer.header) };
         let span = flight.span.clone();
         let work = pin!(async move {
-            let admitted = caught(self.admitted(&mut flight, understood, routed, client, &mut request));
+            let admitted =
+                caught(self.admitted(&mut flight, understood, routed, client, &mut request));
             match admitted.await {
                 Ok(route) => self.worked(flight, route, request).await,
                 Err(problem) => Ok(flight.answer(Err(problem))),
@@ -276,7 +277,8 @@ mod tests {
             Ok(())
         }
 
-        async fn call(self: Arc<Self>, (): (), _: Request) -> Result<Response, Problem> {
+        async fn call(self: Arc<Self>, (): (), request: Request) -> Result<Response, Problem> {
+            assert!(!request.headers().contains_key("panic"), "a surprise");
             self.was_called.store(true, Ordering::Relaxed);
             Ok(body::text(StatusCode::OK, body::JSON, ""))
         }
@@ -314,5 +316,31 @@ mod tests {
         assert!(!app.was_called.load(Ordering::Relaxed));
         let done = answer(&app, &post(3000)).await;
         assert!(done.starts_with("HTTP/1.1 200 "), "{done}");
+    }
+    #[tokio::test]
+    async fn a_panic_is_answered_500_and_the_next_request_as_ever() {
+        let app = Arc::new(Slow::default());
+        for method in ["GET", "PUT"] {
+            let head = |more: &str| {
+                format!("{method} / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{more}\r\n")
+            };
+            let failed = answer(&app, &head("panic: yes\r\n")).await;
+            assert!(failed.starts_with("HTTP/1.1 500 "), "{failed}");
+            assert!(failed.contains("application/problem+json") && !failed.contains("surprise"));
+            assert!(answer(&app, &head("")).await.starts_with("HTTP/1.1 200 "));
+        }
+    }
+
+    #[tokio::test]
+    async fn every_answer_carries_its_trace() {
+        let app = Arc::new(Slow::default());
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntraceparent: 00-{trace}-00f067aa0ba902b7-00\r\n\r\n"
+        );
+        let told = answer(&app, &head).await;
+        assert!(told.contains(&format!("\r\nx-trace-id: {trace}\r\n")), "{told}");
+        let new = answer(&app, "GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+        assert!(new.starts_with("HTTP/1.1 400 ") && new.contains("\r\nx-trace-id: "), "{new}");
     }
 }

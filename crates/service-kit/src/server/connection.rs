@@ -86,8 +86,8 @@ impl Connection {
 
     /// Begins to wait for a request.
     pub(super) fn wait(&self) {
-        let _unless_it_is_being_closed =
-            self.goes(Phase::Answering, Phase::Waiting) || self.goes(Phase::Working, Phase::Waiting);
+        let _unless_it_is_being_closed = self.goes(Phase::Answering, Phase::Waiting)
+            || self.goes(Phase::Working, Phase::Waiting);
         self.head.store(0, Relaxed);
         self.last.store(self.now(), Relaxed);
     }
@@ -159,10 +159,14 @@ impl Connection {
         (!is_at_work).then(|| (self.has_asked.load(Relaxed), last))
     }
 
-    /// Is to be closed; false when a request is at work on it.
+    /// Is to be closed to make room; false when a request is at work on it.
     pub(super) fn close(&self) -> bool {
-        let idle = [Phase::Waiting, Phase::Answering, Phase::Lingering];
-        idle.into_iter().any(|phase| self.goes(phase, Phase::Closing))
+        self.close_idle() || self.goes(Phase::Answering, Phase::Closing)
+    }
+
+    /// Is to be closed; false when its peer waits for an answer, or for the rest of it.
+    pub(super) fn close_idle(&self) -> bool {
+        self.goes(Phase::Waiting, Phase::Closing) || self.goes(Phase::Lingering, Phase::Closing)
     }
 }
 

@@ -87,6 +87,9 @@ impl Connections {
             "Requests that are no HTTP, or whose head is too large to be read",
             "status",
         );
+        for status in ["400", "414", "431"] {
+            malformed.with_label_values(&[status]);
+        }
         Arc::new(Self {
             limits,
             shares,
@@ -156,10 +159,10 @@ impl Connections {
         least.as_ref().map(AbortHandle::abort).is_some()
     }
 
-    /// Closes all that have no request at work.
+    /// Closes all whose peers wait for nothing.
     pub(super) fn close_idle(&self) {
         let open = self.lock();
-        let idle = open.by_number.values().filter(|one| one.connection.close());
+        let idle = open.by_number.values().filter(|one| one.connection.close_idle());
         let tasks: Vec<_> = idle.map(|one| one.task.clone()).collect();
         drop(open);
         tasks.iter().for_each(AbortHandle::abort);

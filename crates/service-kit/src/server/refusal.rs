@@ -1,6 +1,8 @@
 //! What cannot be parsed: hyper answers it with a status and no body, and no handler sees it. Here it gets a body as every
 //! other error has (RFC 9457), is counted, and is logged.
 
+use std::str;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use hyper::StatusCode;
 use prometheus::IntCounterVec;
@@ -48,7 +50,8 @@ fn refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
     if !bytes.ends_with(END) {
         return None;
     }
-    let begin = bytes.windows(10).rposition(|part| part == b"HTTP/1.1 4" || part == b"HTTP/1.0 4")?;
+    let begin =
+        bytes.windows(10).rposition(|part| part == b"HTTP/1.1 4" || part == b"HTTP/1.0 4")?;
     let head = str::from_utf8(&bytes[begin..]).ok()?;
     let has = |line: &str| head.contains(line);
     let is_refusal = has("\r\nconnection: close\r\n")
@@ -76,7 +79,8 @@ mod tests {
     fn only_hypers_own_refusal_is_one() {
         let refused = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
             content-length: 0\r\ndate: Tue, 01 Dec 2026 00:00:00 GMT\r\n\r\n";
-        let status = |text: &str| refusal(text.as_bytes()).map(|(at, status)| (at, status.as_u16()));
+        let status =
+            |text: &str| refusal(text.as_bytes()).map(|(at, status)| (at, status.as_u16()));
         assert_eq!(status(refused), Some((0, 431)));
         assert_eq!(status(&format!("end of an answer{refused}")), Some((16, 431)));
         for other in [

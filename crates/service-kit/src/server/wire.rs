@@ -69,8 +69,7 @@ impl Wire {
     /// Is the end of the peer's bytes to be told? While its request is at work it is not, unless content is missing:
     /// what has come the handler takes in a moment, if it is all.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let (since, look) =
-            self.end.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
+        let (since, look) = self.end.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
         let is_over = !self.connection.is_at_work()
             || (self.connection.is_unread() && since.elapsed() >= CONTENT);
         if is_over {
@@ -141,10 +140,7 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(())) // a socket holds nothing back
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingers.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
             self.connection.linger();

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use hyper::StatusCode;
 use local_stack::http;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{Test, test};
 use crate::{
@@ -17,6 +22,9 @@ use crate::{
 /// Nobody may start a gateway meanwhile: the node would have the image again.
 const ALONE: [Resource; 5] = [Staging, Production, Disruptions, Failures, Cpus];
 
+/// More than any buffer on the way holds.
+const UPLOAD_BYTES: usize = 2_000_000;
+
 pub(super) fn tests() -> Vec<Test> {
     vec![
         test(
@@ -26,6 +34,7 @@ pub(super) fn tests() -> Vec<Test> {
             everything_becomes_ready,
         ),
         test("the_dashboard_is_shown_by_port_forward", &[Staging], 60, dashboard),
+        test("a_refused_upload_leaves_the_port_forward_as_it_was", &[Staging], 60, refused_upload),
         test("an_order_is_placed_and_confirmed", &[Staging], 60, order),
         test("a_node_without_the_image_pulls_it_and_has_a_ready_pod_at_once", &ALONE, 180, pulled),
     ]
@@ -51,6 +60,26 @@ async fn dashboard() -> Result<String> {
     })
     .await?;
     Ok("the page, and every part up".to_owned())
+}
+
+/// A reset from the pod would end the forward for everybody who uses it.
+async fn refused_upload() -> Result<String> {
+    STAGING.deployed().await?;
+    let gateway = STAGING.gateway().await?;
+    for upload in 0..3 {
+        let mut stream = TcpStream::connect(&gateway.address).await?;
+        let head = format!(
+            "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: {UPLOAD_BYTES}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(&vec![b'x'; UPLOAD_BYTES]).await?;
+        let mut answer = String::new();
+        timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await??;
+        ensure!(answer.starts_with("HTTP/1.1 401 "), "upload {upload} was answered {answer:?}");
+        let page = http::get(&format!("{}/api/v1/items", gateway.url())).await?;
+        ensure!(page.status == StatusCode::OK, "after upload {upload}: {}", page.status);
+    }
+    Ok(format!("three uploads of {UPLOAD_BYTES} bytes without a key were answered 401"))
 }
 
 async fn order() -> Result<String> {

@@ -49,7 +49,8 @@ fn heads() -> Vec<Row> {
     let mut rows = Vec::new();
     for target in ["/health", "/openapi.json", "/api/v1/items", "/api/v1/orders"] {
         let row = |name: &str, lines: String, status| {
-            let head = format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n");
+            let head =
+                format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}\r\n");
             Row::raw("R5", &format!("{target} with {name}"), head, status).to(GATEWAY)
         };
         let fields =
@@ -157,5 +158,8 @@ pub(super) async fn uncounted(stack: &Stack) -> Vec<String> {
     let count =
         metric(stack, Service::Gateway, "http_requests_malformed_total{status=\"431\"}").await;
     let is_counted = count >= 2.0;
-    (!is_counted).then(|| format!("R5: {count} of the malformed requests are counted")).into_iter().collect()
+    (!is_counted)
+        .then(|| format!("R5: {count} of the malformed requests are counted"))
+        .into_iter()
+        .collect()
 }
