@@ -39,6 +39,8 @@ use crate::{
 const PASS_WITHIN: Duration = Duration::from_secs(9);
 /// The largest form of the dashboard in bytes.
 const FORM_BYTES: usize = 1024;
+/// How long it may take. Who signs in is not known yet, and has a permit meanwhile.
+const FORM_WITHIN: Duration = Duration::from_secs(2);
 /// The types of our files.
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
@@ -142,7 +144,7 @@ impl Gateway {
     /// A form's body.
     async fn form(&self, request: Request) -> Result<Bytes, Problem> {
         forms::check_is_form(request.headers())?;
-        body::read(request, FORM_BYTES, self.kit.config.body_timeout).await
+        body::read(request, FORM_BYTES, self.kit.config.body_timeout.min(FORM_WITHIN)).await
     }
 
     async fn dashboard(&self, request: &Request) -> Result<Response, Problem> {

@@ -36,6 +36,9 @@ use crate::{Request, Response, body::Content, faults::Dropped, scope};
 /// What a connection reads ahead and has still to send, in bytes: with the frames of our bodies 32 KiB at most, which a
 /// connection keeps until it is closed. It is the longest head of a request too; a longer one is answered 431.
 const BUFFER_BYTES: usize = 24 * 1024;
+/// What the kernel takes of a connection that is not read by its peer, in bytes: without a bound it is 4 MB, of the pod's
+/// memory.
+const SEND_BYTES: u32 = 64 * 1024;
 /// So much content of a request that was not read hyper has read already, as a rule: then the connection can go on.
 const UNREAD_BYTES: u64 = 4 * 1024;
 /// How long a head that is under way may take once the listener stops.
@@ -246,6 +249,7 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
         socket
     };
     socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -1,7 +1,13 @@
 //! What happens to each request of the public listener, in order: head, probe, route, trace, admission, permit, handler,
 //! answer.
 
-use std::{any::Any, net::IpAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc};
+use std::{
+    any::Any,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use futures_util::FutureExt;
 use hyper::{
@@ -33,6 +39,9 @@ pub(super) struct Pipeline<A> {
     kit: Kit,
     flights: Arc<Flights>,
 }
+
+/// A handler at work.
+type Work = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
 
 /// A route with its template, or why there is none.
 type Routed<A> = Result<(<A as App>::Route, &'static str), Problem>;
@@ -135,27 +144,31 @@ impl<A: App> Pipeline<A> {
             Err(_) => return Ok(flight.answer(Err(too_late(deadline)))),
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return self.written(flight, deadline, route, request).await;
+            let answer = self.written(flight, deadline, route, request);
+            return answer.await.map_err(|_| Dropped); // the runtime ends
         }
-        let work = caught(Arc::clone(&self.app).call(route, *request));
-        let result = timeout_at(deadline.at, work).await;
+        let result = timeout_at(deadline.at, self.called(route, request)).await;
         Ok(flight.answer(result.unwrap_or_else(|_| Err(too_late(deadline)))))
     }
 
     /// A write has a task of its own, in which it comes to its end whoever waits for it.
-    async fn written(
-        self: Arc<Self>,
+    fn written(
+        &self,
         flight: Flight,
         deadline: Deadline,
         route: A::Route,
         request: Box<Request>,
-    ) -> Result<Response, Dropped> {
+    ) -> oneshot::Receiver<Response> {
         let (sender, answer) = oneshot::channel();
         let scope = scope::with(Scope::clone).expect(SCOPE);
-        let (app, span) = (Arc::clone(&self.app), Span::current());
-        let work = write(flight, deadline, async move { app.call(route, *request).await }, sender);
-        self.kit.tasks.spawn(scope.run(work).instrument(span));
-        answer.await.map_err(|_| Dropped) // the runtime ends
+        let work = write(flight, deadline, self.called(route, request), sender);
+        self.kit.tasks.spawn(scope.run(work).instrument(Span::current()));
+        answer
+    }
+
+    /// The handler's work, in a box: all that waits for it would have room for it, and it would be copied with each.
+    fn called(&self, route: A::Route, request: Box<Request>) -> Work {
+        Box::pin(caught(Arc::clone(&self.app).call(route, *request)))
     }
 }
 
@@ -163,10 +176,9 @@ impl<A: App> Pipeline<A> {
 async fn write(
     mut flight: Flight,
     deadline: Deadline,
-    work: impl Future<Output = Result<Response, Problem>>,
+    mut work: Work,
     mut answer: oneshot::Sender<Response>,
 ) {
-    let mut work = pin!(caught(work));
     tokio::select! {
         biased;
         result = &mut work => {
@@ -184,9 +196,12 @@ async fn write(
     flight.end(&work.await);
 }
 
-/// The result of work; 500 when it panics, which ends nothing else.
-async fn caught<T>(work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic)))
+/// The result of work; 500 when it panics, which ends nothing else. No async function, which would hold the work twice.
+fn caught<T>(
+    work: impl Future<Output = Result<T, Problem>>,
+) -> impl Future<Output = Result<T, Problem>> {
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    caught.map(|result| result.unwrap_or_else(|panic| Err(panicked(&*panic))))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Problem {
