@@ -32,7 +32,7 @@ pub struct KitConfig {
     pub shutdown_delay: Duration,
     /// `SHUTDOWN_GRACE`: how long requests in flight, and all other work, may take after that.
     pub shutdown_grace: Duration,
-    /// `MAX_CONNECTIONS`: open connections; for a further one the one is closed that has been idle for longest.
+    /// `MAX_CONNECTIONS`: open connections; for a further one the one is closed that has waited for longest.
     pub max_connections: usize,
     /// `MAX_IN_FLIGHT`: requests at work; further ones are answered 503.
     pub max_in_flight: usize,
@@ -106,7 +106,7 @@ impl KitConfig {
             max_connections: env.number(
                 "MAX_CONNECTIONS",
                 1024,
-                "open connections; for a further one the one is closed that has been idle for longest",
+                "open connections; for a further one the one is closed that has waited for longest",
             ),
             max_in_flight: env.number(
                 "MAX_IN_FLIGHT",

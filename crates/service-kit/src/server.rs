@@ -7,6 +7,7 @@ mod refusal;
 mod wire;
 
 use std::{
+    future::ready,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::pin,
@@ -14,9 +15,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{TryFutureExt, future::Either};
 use hyper::{
     body::{Body as _, Incoming},
-    header::{CONNECTION, HeaderValue},
+    header::{CONNECTION, EXPECT, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -52,7 +54,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What bounds a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections; for a further one the one is closed that has been idle for longest.
+    /// Open connections; for a further one the one is closed that has waited for longest.
     pub connections: usize,
     /// For the first request of a connection, and to read a request's head.
     pub header: Duration,
@@ -197,30 +199,39 @@ where
     let peer = Peer::new(address);
     let own = Arc::clone(connection);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let length = request.body().size_hint();
-        let is_large = length.exact().is_none_or(|length| length > UNREAD_BYTES);
-        let is_open = own.work(!request.body().is_end_stream());
+        let has_content = !request.body().is_end_stream();
+        let is_late = has_content && comes_late(&request);
+        let is_open = own.work(has_content);
         let request = request.map(|body| Content::new(body, &own));
-        let answer = is_open.then(|| handler(request, peer.clone()));
+        if !is_open {
+            return Either::Left(ready(Err(Dropped)));
+        }
+        let answer = handler(request, peer.clone());
         let own = Arc::clone(&own);
-        async move {
-            let mut answer = answer.ok_or(Dropped)?.await?;
-            if is_large && own.is_unread() {
+        Either::Right(answer.map_ok(move |mut answer| {
+            if is_late && own.is_unread() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             own.answer();
-            Ok::<_, Dropped>(answer)
-        }
+            answer
+        }))
     });
+    let idle = connections.limits.idle;
     let wire = Wire::new(stream, Arc::clone(connection), connections.refusals.clone());
     // http1 and not auto: auto leaves a silent peer alone. No writev: an answer of ours is small, and one piece of memory
     // costs the kernel and hyper less than two.
     http1::Builder::new()
-        .timer(Alarm::new(Arc::clone(connection))) // it knows the time-outs; without one hyper has none
-        .header_read_timeout(connections.limits.idle)
+        .timer(Alarm::new(Arc::clone(connection), idle)) // it knows the time-outs; without one hyper has none
+        .header_read_timeout(idle)
         .max_buf_size(BUFFER_BYTES)
         .writev(false)
         .serve_connection(TokioIo::new(wire), service)
+}
+
+/// Is content, if nobody reads it, not yet there when the answer is?
+fn comes_late(request: &hyper::Request<Incoming>) -> bool {
+    let length = request.body().size_hint().exact();
+    length.is_none_or(|length| length > UNREAD_BYTES) || request.headers().contains_key(EXPECT)
 }
 
 /// Listens at an address; `[::]` takes IPv4 too, and is `0.0.0.0` where the machine has no IPv6.

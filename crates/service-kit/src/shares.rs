@@ -47,14 +47,12 @@ impl FairShares {
 
     /// The client that a request from this peer is from: the last address that no trusted proxy has.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let told = headers.get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-        let told: Vec<_> = told.flat_map(|line| line.split(|byte| *byte == b',')).collect();
+        let lines = headers.get_all(FORWARDED_FOR).iter().rev().map(HeaderValue::as_bytes);
+        let mut told =
+            lines.flat_map(|line| line.rsplit(|byte| *byte == b',')).map_while(address_of);
         let mut client = peer;
-        for address in told.into_iter().rev() {
-            if !self.is_proxy(client) {
-                break;
-            }
-            let Some(address) = address_of(address) else { break };
+        while self.is_proxy(client) {
+            let Some(address) = told.next() else { break };
             client = address;
         }
         self::client(client)

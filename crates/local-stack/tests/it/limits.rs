@@ -173,6 +173,50 @@ async fn ask(stream: &mut TcpStream, request: &[u8]) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_clients_at_a_full_table_are_all_answered() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("MAX_CONNECTIONS", "160")]).await;
+    let health = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut idle = Vec::new();
+    for _ in 0..160 {
+        let mut stream = connect(&stack, GATEWAY).await;
+        assert_eq!(ask(&mut stream, health).await, 200);
+        idle.push(stream);
+    }
+    // All are connected before one of them asks: they must not close each other.
+    let mut new = Vec::new();
+    for _ in 0..20 {
+        new.push(connect(&stack, GATEWAY).await);
+    }
+    sleep(Duration::from_millis(100)).await;
+    for stream in &mut new {
+        assert_eq!(ask(stream, health).await, 200);
+    }
+    assert_eq!(ask(&mut idle[159], health).await, 200, "those that were idle longest are gone");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_behind_a_slow_one_is_answered_although_its_client_sends_no_more() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, Service::Inventory, json!({"route": "/v1/items", "latency_ms": 1500})).await;
+    let body = r#"{"quantity":7}"#;
+    let requests = format!(
+        "GET /v1/items HTTP/1.1\r\nhost: x\r\n\r\n\
+         POST /v1/items/CHAIN-6/receipts HTTP/1.1\r\nhost: x\r\nidempotency-key: behind\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = connect(&stack, Service::Inventory).await;
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answers = read_to_end(&mut stream).await;
+    assert_eq!(answers.matches("HTTP/1.1 20").count(), 2, "{answers}");
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_too_many_waits_while_all_have_a_request_at_work() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("MAX_CONNECTIONS", "3"), ("FAULTS", "on")]).await;

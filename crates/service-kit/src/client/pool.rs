@@ -20,7 +20,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// Between two looks at the idle connections.
 const LOOK: Duration = Duration::from_secs(1);
 /// About how long a connection is used: behind a Service a new replica gets its share by new connections alone. Idle for so
-/// long it is closed too: that is less than the server's header timeout (30 s), or the server would close it under us.
+/// long it is closed too: that is far less than the server's idle timeout (2 min), or the server would close it under us.
 const AGE: Duration = Duration::from_secs(10);
 /// By what part of it the age of each connection differs at most, so that not all are replaced at once.
 const JITTER: f64 = 0.2;

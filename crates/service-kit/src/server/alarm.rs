@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use hyper::rt::{Sleep, Timer};
@@ -23,12 +23,15 @@ pub(super) struct Alarm(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     connection: Arc<Connection>,
+    /// hyper's only time-out.
+    timeout: Duration,
     sleep: Mutex<Option<Pin<Box<time::Sleep>>>>,
 }
 
 impl Alarm {
-    pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self(Arc::new(Shared { connection, sleep: Mutex::default() }))
+    /// For the connection, of which hyper is told this time-out.
+    pub(super) fn new(connection: Arc<Connection>, timeout: Duration) -> Self {
+        Self(Arc::new(Shared { connection, timeout, sleep: Mutex::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Pin<Box<time::Sleep>>>> {
@@ -37,12 +40,17 @@ impl Alarm {
 }
 
 impl Timer for Alarm {
-    fn sleep(&self, duration: std::time::Duration) -> Pin<Box<dyn Sleep>> {
-        self.sleep_until(Instant::now() + duration)
+    fn now(&self) -> Instant {
+        time::Instant::now().into_std()
     }
 
-    fn sleep_until(&self, _as_long_as_the_connection_may_wait: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.connection.wait();
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let now = deadline.checked_sub(self.0.timeout).unwrap_or(deadline);
+        self.0.connection.wait(now.into());
         Box::pin(Until(self.clone()))
     }
 }
@@ -75,8 +83,6 @@ impl Future for Until {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::server::connection::Patience;
 
@@ -85,7 +91,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let patience = Patience { head: seconds(10), idle: seconds(20) };
         let (connection, begin) = (Arc::new(Connection::new(patience)), time::Instant::now());
-        let alarm = Alarm::new(Arc::clone(&connection));
+        let alarm = Alarm::new(Arc::clone(&connection), seconds(1));
         let passed = |sleep: Pin<Box<dyn Sleep>>| async move {
             sleep.await;
             begin.elapsed().as_secs()

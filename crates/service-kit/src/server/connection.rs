@@ -42,15 +42,21 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
 }
 
-/// A connection's state, shared by all that has to do with it. Times are nanoseconds since it was accepted.
+/// No head has begun.
+const NONE: u64 = 0;
+/// A head has begun. Few take longer than one read, and only for those the clock is asked.
+const NEW: u64 = 1;
+
+/// A connection's state, shared by all that has to do with it. Times are nanoseconds since it was
+/// accepted.
 #[derive(Debug)]
 pub(crate) struct Connection {
     accepted: Instant,
     patience: Patience,
     phase: AtomicU8,
-    /// When it last went on: began to wait, received or sent something.
-    last: AtomicU64,
-    /// When the head began that it waits for; 0 before that.
+    /// When it last began to wait for a request.
+    waits: AtomicU64,
+    /// When the head began that it waits for; [`NONE`] before that, [`NEW`] until somebody asks.
     head: AtomicU64,
     /// Has it brought a request?
     has_asked: AtomicBool,
@@ -64,15 +70,15 @@ impl Connection {
             accepted: Instant::now(),
             patience,
             phase: AtomicU8::new(Phase::Waiting as u8),
-            last: AtomicU64::new(0),
-            head: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
+            head: AtomicU64::new(NONE),
             has_asked: AtomicBool::new(false),
             is_unread: AtomicBool::new(false),
         }
     }
 
-    fn now(&self) -> u64 {
-        u64::try_from(self.accepted.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn since_accepted(&self, time: Instant) -> u64 {
+        u64::try_from(time.duration_since(self.accepted).as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn is(&self, phase: Phase) -> bool {
@@ -85,18 +91,20 @@ impl Connection {
     }
 
     /// Begins to wait for a request.
-    pub(super) fn wait(&self) {
+    pub(super) fn wait(&self, now: Instant) {
         let _unless_it_is_being_closed = self.goes(Phase::Answering, Phase::Waiting)
             || self.goes(Phase::Working, Phase::Waiting);
-        self.head.store(0, Relaxed);
-        self.last.store(self.now(), Relaxed);
+        self.head.store(NONE, Relaxed);
+        self.waits.store(self.since_accepted(now), Relaxed);
     }
 
     /// Until when it may wait as it does now.
     pub(super) fn deadline(&self) -> Instant {
-        let head = self.head.load(Relaxed);
-        let (since, patience) = match (head, self.has_asked.load(Relaxed)) {
-            (0, true) => (self.last.load(Relaxed), self.patience.idle),
+        if self.head.load(Relaxed) == NEW {
+            self.head.store(self.since_accepted(Instant::now()).max(NEW + 1), Relaxed);
+        }
+        let (since, patience) = match (self.head.load(Relaxed), self.has_asked()) {
+            (NONE, true) => (self.waits.load(Relaxed), self.patience.idle),
             (since, _) => (since, self.patience.head),
         };
         self.accepted + Duration::from_nanos(since) + patience
@@ -136,27 +144,31 @@ impl Connection {
 
     /// Something came.
     pub(super) fn received(&self) {
-        if self.is(Phase::Waiting) && self.head.load(Relaxed) == 0 {
-            self.head.store(self.now().max(1), Relaxed);
+        if self.is(Phase::Waiting) && self.head.load(Relaxed) == NONE {
+            self.head.store(NEW, Relaxed);
         }
     }
 
-    /// Something was sent.
-    pub(super) fn sent(&self) {
-        self.last.store(self.now(), Relaxed);
-    }
-
-    /// Is there a request whose answer was not given yet?
-    pub(super) fn is_at_work(&self) -> bool {
+    /// Is there a request that was not answered to the end?
+    pub(super) fn is_busy(&self) -> bool {
         self.is(Phase::Working) || self.is(Phase::Answering)
     }
 
-    /// Of those without a request at work the one with the least value goes first: one that has brought none before those
-    /// that have, then the one that has not gone on for longest. None while a request is at work.
+    /// Has it brought a request?
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Relaxed)
+    }
+
+    /// When it last began to wait for a request.
+    pub(super) fn waits_since(&self) -> Instant {
+        self.accepted + Duration::from_nanos(self.waits.load(Relaxed))
+    }
+
+    /// What is worth least goes first to make room: what waits before what is being answered, then what has waited, or
+    /// been answered, for longest. None while a request is at work.
     pub(super) fn worth(&self) -> Option<(bool, Instant)> {
         let is_at_work = self.is(Phase::Working) || self.is(Phase::Closing);
-        let last = self.accepted + Duration::from_nanos(self.last.load(Relaxed));
-        (!is_at_work).then(|| (self.has_asked.load(Relaxed), last))
+        (!is_at_work).then(|| (self.is(Phase::Answering), self.waits_since()))
     }
 
     /// Is to be closed to make room; false when a request is at work on it.
@@ -195,7 +207,7 @@ mod tests {
         assert_eq!(left(), 40, "more of it came");
         assert!(connection.work(false));
         connection.answer();
-        connection.wait();
+        connection.wait(Instant::now());
         assert_eq!(left(), 20 + 120, "idle");
         advance(Duration::from_secs(100)).await;
         connection.received();
@@ -203,12 +215,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_brought_nothing_goes_first_and_who_is_at_work_stays() {
-        let (silent, idle, working) = (connection(), connection(), connection());
-        assert!(idle.work(false) && working.work(false));
-        idle.wait();
+    async fn who_waits_for_longest_goes_first_and_who_is_at_work_stays() {
+        let (idle, answered, working, later) =
+            (connection(), connection(), connection(), connection());
+        for one in [&idle, &answered, &working, &later] {
+            assert!(one.work(false));
+        }
+        answered.answer();
+        idle.wait(Instant::now());
         advance(Duration::from_secs(1)).await;
-        assert!(silent.worth() < idle.worth());
+        later.wait(Instant::now());
+        assert!(idle.worth() < later.worth() && later.worth() < answered.worth());
         assert_eq!(working.worth(), None);
         assert!(!working.close());
         assert!(idle.close());

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -53,7 +53,20 @@ struct Open {
 struct One {
     connection: Arc<Connection>,
     client: IpAddr,
-    task: AbortHandle,
+    /// Empty until it is spawned.
+    task: Arc<OnceLock<AbortHandle>>,
+}
+
+impl One {
+    /// Ends it, if its connection may be closed.
+    fn close(&self, may_be_closed: impl Fn(&Connection) -> bool) -> bool {
+        let Some(task) = self.task.get() else { return false };
+        let is_closed = may_be_closed(&self.connection);
+        if is_closed {
+            task.abort();
+        }
+        is_closed
+    }
 }
 
 /// Takes a connection off the list at its end.
@@ -147,25 +160,31 @@ impl Connections {
         self.close_least(|one| one.client == client)
     }
 
-    /// Closes the connection that is worth least among some; false when each has a request at work.
+    /// Closes the connection that is worth least among some; false when each has a request at work. Those that have
+    /// brought no request go first where they are many; where they are few, new ones would close each other.
     fn close_least(&self, is_meant: impl Fn(&One) -> bool) -> bool {
-        let least = {
-            let open = self.lock();
-            let all = open.by_number.values().filter(|one| is_meant(one));
-            let least = all.filter_map(|one| Some((one.connection.worth()?, one)));
-            let least = least.min_by_key(|(worth, _)| *worth).map(|(_, one)| one);
-            least.filter(|one| one.connection.close()).map(|one| one.task.clone())
+        let open = self.lock();
+        let meant = || open.by_number.values().filter(|one| is_meant(one));
+        let silent = meant().filter(|one| !one.connection.has_asked()).count();
+        let are_many = silent > shares::share_of(self.limits.connections);
+        let worth = |one: &One| {
+            let worth = one.task.get().and_then(|_| one.connection.worth())?;
+            Some((are_many && one.connection.has_asked(), worth))
         };
-        least.as_ref().map(AbortHandle::abort).is_some()
+        loop {
+            let idle = meant().filter_map(|one| Some((worth(one)?, one)));
+            let Some((_, least)) = idle.min_by_key(|(worth, _)| *worth) else { return false };
+            if least.close(Connection::close) {
+                return true;
+            } // else a request has just come on it
+        }
     }
 
     /// Closes all whose peers wait for nothing.
     pub(super) fn close_idle(&self) {
-        let open = self.lock();
-        let idle = open.by_number.values().filter(|one| one.connection.close_idle());
-        let tasks: Vec<_> = idle.map(|one| one.task.clone()).collect();
-        drop(open);
-        tasks.iter().for_each(AbortHandle::abort);
+        for one in self.lock().by_number.values() {
+            one.close(Connection::close_idle);
+        }
     }
 
     /// Serves a connection in a task of its own, and lists it until its end.
@@ -176,17 +195,23 @@ impl Connections {
         room: OwnedSemaphorePermit,
         serve: impl Future<Output = ()> + Send + 'static,
     ) {
-        // Locked meanwhile: a task that ends at once waits until it is on the list that it leaves.
-        let mut open = self.lock();
-        let number = open.next;
-        open.next += 1;
-        let leaving = Leaving { connections: Arc::clone(self), number, _room: room };
-        let task = tokio::spawn(async move {
+        let task = Arc::default();
+        let one = One { connection, client: shares::client(peer), task: Arc::clone(&task) };
+        let leaving =
+            Leaving { connections: Arc::clone(self), number: self.list(one), _room: room };
+        let serving = tokio::spawn(async move {
             let _leaving = leaving;
             serve.await;
         });
-        let (client, task) = (shares::client(peer), task.abort_handle());
-        open.by_number.insert(number, One { connection, client, task });
+        let _the_first = task.set(serving.abort_handle());
+    }
+
+    fn list(&self, one: One) -> u64 {
+        let mut open = self.lock();
+        let number = open.next;
+        open.next += 1;
+        open.by_number.insert(number, one);
+        number
     }
 
     /// How many are open.

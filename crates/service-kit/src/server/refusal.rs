@@ -50,8 +50,7 @@ fn refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
     if !bytes.ends_with(END) {
         return None;
     }
-    let begin =
-        bytes.windows(10).rposition(|part| part == b"HTTP/1.1 4" || part == b"HTTP/1.0 4")?;
+    let begin = bytes.windows(10).rposition(|part| part == b"HTTP/1.1 4")?;
     let head = str::from_utf8(&bytes[begin..]).ok()?;
     let has = |line: &str| head.contains(line);
     let is_refusal = has("\r\nconnection: close\r\n")
@@ -62,12 +61,10 @@ fn refusal(bytes: &[u8]) -> Option<(usize, StatusCode)> {
 }
 
 fn problem(status: StatusCode) -> Problem {
-    match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::head_too_large(),
-        StatusCode::URI_TOO_LONG => {
-            Problem::new(status, "target-too-long", "The request's target is too long")
-        }
-        _ => Problem::bad_request("the request is not HTTP/1.1 as RFC 9112 has it"),
+    if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+        Problem::head_too_large()
+    } else {
+        Problem::bad_request("the request is not HTTP/1.1 as RFC 9112 has it")
     }
 }
 

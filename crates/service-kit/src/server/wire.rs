@@ -70,7 +70,8 @@ impl Wire {
     /// what has come the handler takes in a moment, if it is all.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let (since, look) = self.end.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(LOOK))));
-        let is_over = !self.connection.is_at_work()
+        let since = self.connection.waits_since().max(*since);
+        let is_over = !self.connection.is_busy()
             || (self.connection.is_unread() && since.elapsed() >= CONTENT);
         if is_over {
             return Poll::Ready(());
@@ -131,9 +132,7 @@ impl AsyncWrite for Wire {
         if self.refusal.is_some() {
             return self.poll_refuse(context);
         }
-        let sent = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.connection.sent();
-        Poll::Ready(Ok(sent))
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
