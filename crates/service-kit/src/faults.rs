@@ -102,6 +102,11 @@ impl Faults {
         Self { active: Arc::default(), is_on, injected, runtime }
     }
 
+    /// Can any be set?
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// What is set now: the routes, and for how many seconds still.
     pub fn shown(&self) -> Vec<serde_json::Value> {
         let show = |(rule, end): &(Rule, Instant)| {
@@ -176,9 +181,6 @@ impl Faults {
     }
 
     fn rule(&self, template: &str) -> Option<Rule> {
-        if !self.is_on {
-            return None;
-        }
         let active = self.active();
         active.get(template).or_else(|| active.get(ANY_ROUTE)).map(|(rule, _)| rule.clone())
     }

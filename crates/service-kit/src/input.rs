@@ -41,15 +41,20 @@ impl<'a> Segments<'a> {
 /// needs it, and two readings of one path are a hole. None too when there are more than a route of ours has.
 pub fn segments(path: &str) -> Option<Segments<'_>> {
     let mut all = Segments::default();
-    for segment in path.strip_prefix('/')?.split('/') {
-        let plain = !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain);
-        if !plain {
+    let mut rest = path.strip_prefix('/')?;
+    loop {
+        let length = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        let (segment, more) = rest.split_at(length);
+        if matches!(segment, "" | "." | "..") {
             return None;
         }
         *all.segments.get_mut(all.count)? = segment;
         all.count += 1;
+        if more.is_empty() {
+            return Some(all);
+        }
+        rest = more.strip_prefix('/')?;
     }
-    Some(all)
 }
 
 /// Is it 1 to 64 letters, digits, `.`, `_` or `-`, beginning with a letter or digit?

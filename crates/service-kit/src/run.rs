@@ -184,7 +184,7 @@ async fn serve<A: App>(
 
     let shares = config.fair_shares.then(|| FairShares::new(config.trusted_proxies.clone()));
     let requests = Requests::new(&kit.metrics, config, log);
-    let flights = Flights::new(config.max_in_flight, shares.clone(), &kit.metrics, requests);
+    let flights = Flights::new(&kit, shares.clone(), requests);
     let pipeline = Pipeline::new(app, pages, &kit, flights);
     let connections = Connections::with_shares(limits(config), shares);
     connections.register(&kit.metrics.registry);
@@ -214,7 +214,7 @@ async fn drain<A: App>(
     kit: &Kit,
 ) -> bool {
     let config = &kit.config;
-    let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
+    let handler = move |request, peer| Arc::clone(&pipeline).answer(request, peer);
     let mut deadline = None;
     let stopping = async {
         signals.next().await;

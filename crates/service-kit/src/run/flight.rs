@@ -9,17 +9,23 @@ use std::{
     time::Duration,
 };
 
-use hyper::{StatusCode, header::HeaderValue};
+use hyper::{
+    StatusCode,
+    header::{CONNECTION, HeaderValue},
+};
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::requests::{Kind, Requests};
+use super::{
+    Kit,
+    requests::{Kind, Requests},
+};
 use crate::{
     Problem, Response,
     database::chain,
     deadline,
-    metrics::Metrics,
+    health::Readiness,
     shares::{FairShares, Held},
     telemetry::{TRACE_ID, Trace},
 };
@@ -31,6 +37,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Flights {
     requests: Requests,
+    readiness: Readiness,
     /// Requests that have a permit, and how many may have one.
     at_work: AtomicUsize,
     limit: usize,
@@ -60,16 +67,27 @@ struct Permit {
 }
 
 impl Flights {
-    /// So many at a time, of which each client has its share.
-    pub(super) fn new(
-        limit: usize,
-        shares: Option<Arc<FairShares>>,
-        metrics: &Metrics,
-        requests: Requests,
-    ) -> Arc<Self> {
+    /// As many at a time as the settings say, of which each client has its share.
+    pub(super) fn new(kit: &Kit, shares: Option<Arc<FairShares>>, requests: Requests) -> Arc<Self> {
+        let (limit, metrics) = (kit.config.max_in_flight, &kit.metrics);
         metrics.in_flight_limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
-        let (shown, shed) = (metrics.in_flight.clone(), metrics.shed.clone());
-        Arc::new(Self { requests, at_work: AtomicUsize::new(0), limit, shares, shown, shed })
+        Arc::new(Self {
+            requests,
+            readiness: kit.readiness.clone(),
+            at_work: AtomicUsize::new(0),
+            limit,
+            shares,
+            shown: metrics.in_flight.clone(),
+            shed: metrics.shed.clone(),
+        })
+    }
+
+    /// Lets pooled clients go before the connections are closed: one closed just as the next request is sent would lose
+    /// it (RFC 9112, 9.6).
+    pub(super) fn close_if_draining(&self, response: &mut Response) {
+        if self.readiness.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     /// The client that a request is from, where clients have shares.
@@ -131,12 +149,17 @@ impl Flight {
             Ok(response) => response.extensions().get::<deadline::Exceeded>().is_some(),
             Err(problem) => problem.is_deadline_exceeded(),
         };
-        let mut response = result.unwrap_or_else(|problem| self.refuse(problem));
-        let id = HeaderValue::from_bytes(&self.trace.id()).expect("digits are visible letters");
-        response.headers_mut().insert(TRACE_ID, id);
+        let mut response = match result {
+            Ok(response) => response,
+            Err(problem) => self.refuse(problem),
+        };
+        let id = self.trace.id();
+        let value = HeaderValue::from_bytes(&id).expect("digits are visible letters");
+        response.headers_mut().insert(TRACE_ID, value);
+        self.flights.close_if_draining(&mut response);
         let status = response.status().as_u16();
         self.span.record("http.response.status_code", status);
-        self.tell(if is_given_up { CLIENT_CLOSED_REQUEST } else { status });
+        self.tell(if is_given_up { CLIENT_CLOSED_REQUEST } else { status }, &id);
         response
     }
 
@@ -156,7 +179,7 @@ impl Flight {
     /// Nobody waits for the answer any more.
     pub(super) fn leave(&mut self) {
         self.span.record("http.response.status_code", CLIENT_CLOSED_REQUEST);
-        self.tell(CLIENT_CLOSED_REQUEST);
+        self.tell(CLIENT_CLOSED_REQUEST, &self.trace.id());
     }
 
     /// It is neither counted nor logged: its connection is closed on purpose.
@@ -180,13 +203,13 @@ impl Flight {
         );
     }
 
-    fn tell(&mut self, status: u16) {
+    fn tell(&mut self, status: u16, trace_id: &[u8]) {
         if self.is_told {
             return;
         }
         self.is_told = true;
         let kind = Kind { method: self.method, route: self.route, status };
-        self.flights.requests.answered(kind, self.begin.elapsed(), &self.trace);
+        self.flights.requests.answered(kind, self.begin.elapsed(), trace_id);
     }
 }
 

@@ -3,22 +3,23 @@
 
 use std::{
     any::Any,
+    future::{poll_fn, ready},
     net::IpAddr,
-    panic::AssertUnwindSafe,
+    ops::DerefMut,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
 };
 
-use futures_util::FutureExt;
-use hyper::{
-    Method,
-    header::{CONNECTION, HeaderValue},
-};
+use futures_util::future::Either;
+use hyper::Method;
 use tokio::{
     sync::oneshot,
+    task::futures::TaskLocalFuture,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::{Instrument, Span, field, info_span};
+use tracing::{Instrument, Span, field, info_span, instrument::Instrumented};
 
 use super::{
     Kit,
@@ -40,8 +41,8 @@ pub(super) struct Pipeline<A> {
     flights: Arc<Flights>,
 }
 
-/// A handler at work.
-type Work = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
+/// What a request is answered.
+type Answer = Result<Response, Dropped>;
 
 /// A route with its template, or why there is none.
 type Routed<A> = Result<(<A as App>::Route, &'static str), Problem>;
@@ -52,57 +53,80 @@ impl<A: App> Pipeline<A> {
         Arc::new(Self { app, pages, kit: kit.clone(), flights })
     }
 
-    /// Answers a request, in a box: each function on its way would have room for it twice, in the future of every
-    /// connection.
-    pub(super) async fn answer(
+    /// Answers a request. What is more than a probe is in a box: hyper moves the future of every answer.
+    pub(super) fn answer(
         self: Arc<Self>,
-        mut request: Box<Request>,
+        mut request: Request,
         peer: Peer,
-    ) -> Result<Response, Dropped> {
+    ) -> impl Future<Output = Answer> + Send + use<A> {
         let understood = head::check::<A, _>(&request).and_then(|()| host::settle(&mut request));
-        let is_draining = self.kit.readiness.is_draining();
-        let mut response = match self.pages.probe(request.method(), request.uri().path()) {
-            Some(response) if understood.is_ok() => response,
-            _ => self.traced(request, understood, peer).await?,
-        };
-        // Lets pooled clients go before the connections are closed: one closed just as the next request is sent would
-        // lose it (RFC 9112, 9.6).
-        if is_draining {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        match self.pages.probe(request.method(), request.uri().path()) {
+            Some(mut response) if understood.is_ok() => {
+                self.flights.close_if_draining(&mut response);
+                Either::Left(ready(Ok(response)))
+            }
+            _ => Either::Right(self.traced(request, understood, peer)),
         }
-        Ok(response)
     }
 
     /// Answers a request that is no probe: from here on one object has it, which counts, logs and traces it.
-    async fn traced(
+    fn traced(
         self: Arc<Self>,
-        mut request: Box<Request>,
+        mut request: Request,
         understood: Result<(), Problem>,
         peer: Peer,
-    ) -> Result<Response, Dropped> {
+    ) -> TaskLocalFuture<Scope, Instrumented<Pin<Box<impl Future<Output = Answer> + Send + use<A>>>>>
+    {
         let begin = Instant::now();
-        let method = label(request.method());
         let routed = self.app.route(request.method(), request.uri().path());
         let template = routed.as_ref().map_or("unmatched", |(_, template)| *template);
-        let headers = request.headers();
-        let may_ask = || self.app.may_ask_for_sampling(headers);
-        let span = || span(method, template);
-        let trace = Trace::of(headers, self.kit.config.trace_ratio, may_ask, span);
+        let trace = self.trace(&request, template);
         let client = self.flights.client(peer.address.ip(), request.headers());
-        let limit = self.kit.config.request_timeout;
-        let deadline = Some(Deadline::of(request.headers(), begin, limit));
-        let mut flight = Flight::new(&self.flights, (method, template), begin, trace);
-        let scope = Scope { deadline, trace: flight.trace.clone(), peer: Some(peer.header) };
+        let deadline = Deadline::of(request.headers(), begin, self.kit.config.request_timeout);
+        let kind = (label(request.method()), template);
+        let mut flight = Flight::new(&self.flights, kind, begin, trace);
+        let scope = Scope {
+            deadline: Some(deadline),
+            trace: flight.trace.clone(),
+            peer: Some(peer.header),
+        };
         let span = flight.span.clone();
-        let work = pin!(async move {
-            let admitted =
-                caught(self.admitted(&mut flight, understood, routed, client, &mut request));
-            match admitted.await {
-                Ok(route) => self.worked(flight, route, request).await,
-                Err(problem) => Ok(flight.answer(Err(problem))),
+        let work = async move {
+            let (own, asked) = (&mut flight, &mut request);
+            let route = caught(pin!(self.admitted(own, understood, routed, client, asked))).await;
+            let route = match route {
+                Ok(route) => route,
+                Err(problem) => return Ok(flight.answer(Err(problem))),
+            };
+            if self.pages.faults.is_on() {
+                match Box::pin(self.spoiled(flight.route, deadline)).await {
+                    Ok(None) => {}
+                    Ok(Some(problem)) => return Ok(flight.answer(Err(problem))),
+                    Err(dropped) => {
+                        flight.forget();
+                        return Err(dropped);
+                    }
+                }
             }
-        });
-        scope.run(work.instrument(span)).await
+            if matches!(*request.method(), Method::GET | Method::HEAD) {
+                // It ends with its connection, since hyper drops it when the client goes away, and at its deadline.
+                match timeout_at(deadline.at, self.called(route, request)).await {
+                    Ok(result) => Ok(flight.answer(result)),
+                    Err(_) => Ok(flight.answer(Err(too_late(deadline)))),
+                }
+            } else {
+                let answer = self.written(flight, deadline, route, request);
+                answer.await.map_err(|_| Dropped) // the runtime ends
+            }
+        };
+        scope.run(Box::pin(work).instrument(span))
+    }
+
+    /// The trace of a request, and its span.
+    fn trace(&self, request: &Request, template: &str) -> (Trace, Span) {
+        let may_ask = || self.app.may_ask_for_sampling(request.headers());
+        let span = || span(label(request.method()), template);
+        Trace::of(request.headers(), self.kit.config.trace_ratio, may_ask, span)
     }
 
     /// Its route, if who asks may come in and there is room for one more request.
@@ -125,30 +149,14 @@ impl<A: App> Pipeline<A> {
         if deadline.is_over() { Err(too_late(deadline)) } else { Ok(route) }
     }
 
-    /// The handler's answer. A read ends with its connection, since hyper drops it when the client goes away, and at its
-    /// deadline.
-    async fn worked(
-        self: Arc<Self>,
-        mut flight: Flight,
-        route: A::Route,
-        request: Box<Request>,
-    ) -> Result<Response, Dropped> {
-        let deadline = scope::deadline().expect(SCOPE);
-        match timeout_at(deadline.at, self.pages.faults.suffer(flight.route)).await {
-            Ok(Ok(None)) => {}
-            Ok(Ok(Some(fault))) => return Ok(flight.answer(Err(fault))),
-            Ok(Err(dropped)) => {
-                flight.forget();
-                return Err(dropped);
-            }
-            Err(_) => return Ok(flight.answer(Err(too_late(deadline)))),
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let answer = self.written(flight, deadline, route, request);
-            return answer.await.map_err(|_| Dropped); // the runtime ends
-        }
-        let result = timeout_at(deadline.at, self.called(route, request)).await;
-        Ok(flight.answer(result.unwrap_or_else(|_| Err(too_late(deadline)))))
+    /// The answer that a fault on purpose gives in place of the handler's, if one does.
+    async fn spoiled(
+        &self,
+        template: &str,
+        deadline: Deadline,
+    ) -> Result<Option<Problem>, Dropped> {
+        let fault = timeout_at(deadline.at, self.pages.faults.suffer(template));
+        fault.await.unwrap_or_else(|_| Ok(Some(too_late(deadline))))
     }
 
     /// A write has a task of its own, in which it comes to its end whoever waits for it.
@@ -157,7 +165,7 @@ impl<A: App> Pipeline<A> {
         flight: Flight,
         deadline: Deadline,
         route: A::Route,
-        request: Box<Request>,
+        request: Request,
     ) -> oneshot::Receiver<Response> {
         let (sender, answer) = oneshot::channel();
         let scope = scope::with(Scope::clone).expect(SCOPE);
@@ -167,8 +175,12 @@ impl<A: App> Pipeline<A> {
     }
 
     /// The handler's work, in a box: all that waits for it would have room for it, and it would be copied with each.
-    fn called(&self, route: A::Route, request: Box<Request>) -> Work {
-        Box::pin(caught(Arc::clone(&self.app).call(route, *request)))
+    fn called(
+        &self,
+        route: A::Route,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, Problem>> + Unpin + Send + use<A> {
+        caught(Box::pin(Arc::clone(&self.app).call(route, request)))
     }
 }
 
@@ -176,7 +188,7 @@ impl<A: App> Pipeline<A> {
 async fn write(
     mut flight: Flight,
     deadline: Deadline,
-    mut work: Work,
+    mut work: impl Future<Output = Result<Response, Problem>> + Unpin,
     mut answer: oneshot::Sender<Response>,
 ) {
     tokio::select! {
@@ -196,12 +208,14 @@ async fn write(
     flight.end(&work.await);
 }
 
-/// The result of work; 500 when it panics, which ends nothing else. No async function, which would hold the work twice.
-fn caught<T>(
-    work: impl Future<Output = Result<T, Problem>>,
-) -> impl Future<Output = Result<T, Problem>> {
-    let caught = AssertUnwindSafe(work).catch_unwind();
-    caught.map(|result| result.unwrap_or_else(|panic| Err(panicked(&*panic))))
+/// The result of work; 500 when it panics, which ends nothing else.
+fn caught<T, F: Future<Output = Result<T, Problem>>>(
+    mut work: Pin<impl DerefMut<Target = F>>,
+) -> impl Future<Output = F::Output> {
+    poll_fn(move |context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+    })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Problem {
@@ -304,13 +318,13 @@ mod tests {
         let identity = identity!("slow", "for tests");
         let kit = Kit::new(identity, KitConfig::read(&mut Env::new(&|_| None)));
         let requests = Requests::new(&kit.metrics, &kit.config, Log::start(io::sink()).unwrap());
-        let flights = Flights::new(kit.config.max_in_flight, None, &kit.metrics, requests);
+        let flights = Flights::new(&kit, None, requests);
         let pipeline = Pipeline::new(Arc::clone(app), kit.pages(identity), &kit, flights);
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut stream = TcpStream::connect(bound.local_addr()).await.unwrap();
         let time = Duration::from_secs(30);
         let limits = Limits { connections: 1, header: time, idle: time, write: time };
-        let handler = move |request, peer| Arc::clone(&pipeline).answer(Box::new(request), peer);
+        let handler = move |request, peer| Arc::clone(&pipeline).answer(request, peer);
         tokio::spawn(bound.run(Connections::new(limits), handler, std::future::pending()));
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();

@@ -10,7 +10,7 @@ use prometheus::{Histogram, HistogramVec};
 use serde_json::json;
 use tracing::Level;
 
-use crate::{KitConfig, log::Log, metrics::Metrics, telemetry::Trace};
+use crate::{KitConfig, log::Log, metrics::Metrics};
 
 /// The name by which `LOG` knows the access log.
 const TARGET: &str = "service_kit::run";
@@ -67,7 +67,7 @@ impl Requests {
     }
 
     /// Counts and logs one.
-    pub(crate) fn answered(&self, kind: Kind, duration: Duration, trace: &Trace) {
+    pub(crate) fn answered(&self, kind: Kind, duration: Duration, trace_id: &[u8]) {
         let common = self.common(kind);
         common.duration.observe(duration.as_secs_f64());
         let Some(log) = &self.log else { return };
@@ -75,7 +75,7 @@ impl Requests {
             line.extend_from_slice(common.line.as_bytes());
             write_millis(line, duration);
             line.extend_from_slice(b",\"trace_id\":\"");
-            line.extend_from_slice(&trace.id());
+            line.extend_from_slice(trace_id);
             line.extend_from_slice(END);
         });
     }

@@ -30,8 +30,17 @@ use crate::scope;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What vendors add to it, which is passed on.
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// Of hexadecimal numbers.
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The two hexadecimal digits of each byte: every answer has 16 of them.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        all[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    all
+};
 
 /// The trace of a request or of work in the background, and what stands for that in it.
 #[derive(Debug, Clone)]
@@ -127,8 +136,7 @@ fn from_hex(digits: &[u8]) -> Option<u128> {
 /// Writes bytes as hexadecimal digits, two for each.
 fn put_hex(digits: &mut [u8], bytes: &[u8]) {
     for (two, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        two[0] = DIGITS[usize::from(byte >> 4)];
-        two[1] = DIGITS[usize::from(byte & 15)];
+        two.copy_from_slice(&HEX[usize::from(*byte)]);
     }
 }
 
