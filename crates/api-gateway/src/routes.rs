@@ -26,7 +26,7 @@ use crate::{
     config::Config,
     dashboard::{
         self,
-        forms::{self, Outcome, Placement},
+        forms::{self, Outcome, Placement, SignIn},
     },
     keys::{Key, May},
     snapshot::Snapshot,
@@ -39,7 +39,7 @@ use crate::{
 const PASS_WITHIN: Duration = Duration::from_secs(9);
 /// The largest form of the dashboard in bytes.
 const FORM_BYTES: usize = 1024;
-/// How long it may take. Who signs in is not known yet, and has a permit meanwhile.
+/// How long its content may take. Who signs in is not known yet, and keeps a connection busy meanwhile.
 const FORM_WITHIN: Duration = Duration::from_secs(2);
 /// The types of our files.
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
@@ -112,9 +112,9 @@ impl Gateway {
     }
 
     /// Places the order of the dashboard's form, and shows the page again.
-    async fn demo_place(&self, request: Request) -> Result<Response, Problem> {
+    async fn demo_place(&self, mut request: Request) -> Result<Response, Problem> {
         let caller = request.headers().get(CALLER).cloned();
-        let placement = Placement::parse(&self.form(request).await?)?;
+        let placement = Placement::parse(&self.form(&mut request).await?)?;
         let (key, order) = (placement.key.to_string(), placement.order());
         let (status, problem) = self.orders.post("v1/orders", caller, &key, &order).await?;
         self.look.expire();
@@ -132,17 +132,16 @@ impl Gateway {
     }
 
     /// Begins a session with the key of the dashboard's form.
-    async fn sign_in(&self, request: Request) -> Result<Response, Problem> {
-        let headers = request.headers().clone();
-        let key = forms::sign_in(&self.form(request).await?)?;
-        Ok(match self.access.sign_in(&headers, &key)? {
+    fn sign_in(&self, request: &Request) -> Result<Response, Problem> {
+        let form = request.extensions().get::<SignIn>().expect("the form is read on admission");
+        Ok(match self.access.sign_in(request.headers(), &form.key)? {
             Some(cookie) => forms::back_with(Outcome::SignedIn, &cookie),
             None => forms::back(Outcome::RefusedKey),
         })
     }
 
     /// A form's body.
-    async fn form(&self, request: Request) -> Result<Bytes, Problem> {
+    async fn form(&self, request: &mut Request) -> Result<Bytes, Problem> {
         forms::check_is_form(request.headers())?;
         body::read(request, FORM_BYTES, self.kit.config.body_timeout.min(FORM_WITHIN)).await
     }
@@ -200,6 +199,11 @@ impl App for Gateway {
         if let Some(key) = self.key(route, request)? {
             request.headers_mut().insert(CALLER, key.header());
         }
+        if route == Some(&Route::SignIn) {
+            // Here, where the request has no permit yet: anybody may send a form, and as slowly as FORM_WITHIN allows.
+            let form = Box::pin(self.form(request)).await?;
+            request.extensions_mut().insert(SignIn::parse(&form)?);
+        }
         Ok(())
     }
 
@@ -215,7 +219,7 @@ impl App for Gateway {
             Route::Script => Ok(asset(JAVASCRIPT, include_str!("../assets/live.js"))),
             Route::DemoPlace => Box::pin(self.demo_place(request)).await,
             Route::DemoCancel => Box::pin(self.demo_cancel(&request)).await,
-            Route::SignIn => Box::pin(self.sign_in(request)).await,
+            Route::SignIn => self.sign_in(&request),
             Route::SignOut => {
                 let cookie = access::sign_out(request.headers());
                 Ok(forms::back_with(Outcome::SignedOut, &cookie))

@@ -147,8 +147,11 @@ impl Inventory {
         Ok(body::json(status, &result?))
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, Problem> {
-        body::parse(&body::read(request, BODY_BYTES, self.body_timeout).await?)
+    async fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        mut request: Request,
+    ) -> Result<T, Problem> {
+        body::parse(&body::read(&mut request, BODY_BYTES, self.body_timeout).await?)
     }
 }
 

@@ -51,10 +51,10 @@ impl Orders {
         Self { placing, callers, body_timeout: kit.config.body_timeout }
     }
 
-    async fn place(&self, request: Request) -> Result<Response, Problem> {
+    async fn place(&self, mut request: Request) -> Result<Response, Problem> {
         let key = Key::of(request.headers())?;
         let input: OrderInput =
-            body::parse(&body::read(request, BODY_BYTES, self.body_timeout).await?)?;
+            body::parse(&body::read(&mut request, BODY_BYTES, self.body_timeout).await?)?;
         input.validate()?;
         Ok(self.placing.place(&key, input).await?.into_response())
     }

@@ -19,7 +19,8 @@ pub trait App: Send + Sync + 'static {
     fn route(&self, method: &Method, path: &str) -> Result<(Self::Route, &'static str), Problem>;
 
     /// Who may come in: asked of every request before anything is done for it, also where the path or the method is not
-    /// known (`route` is then none). It may take headers from the request, or add some for [`App::call`].
+    /// known (`route` is then none). It may take headers from the request, or add some for [`App::call`], or read content
+    /// that it does not want to wait for with a permit.
     fn admit(
         &self,
         route: Option<&Self::Route>,

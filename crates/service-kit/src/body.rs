@@ -201,8 +201,8 @@ pub(crate) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Reads a request's body: 413 over `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.
-pub async fn read(request: Request, limit: usize, within: Duration) -> Result<Bytes, Problem> {
-    let body = request.into_body();
+pub async fn read(request: &mut Request, limit: usize, within: Duration) -> Result<Bytes, Problem> {
+    let body = request.body_mut();
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large")
             .detail(format!("a body may have {limit} bytes"))

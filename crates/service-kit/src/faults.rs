@@ -119,14 +119,14 @@ impl Faults {
     }
 
     /// Answers `GET`, `HEAD`, `PUT` and `DELETE /faults`.
-    pub(crate) async fn answer(&self, request: Request) -> Result<Response, Problem> {
+    pub(crate) async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
         if !self.is_on {
             return Err(Problem::not_found("faults are off: FAULTS=on allows them"));
         }
         match *request.method() {
             Method::GET | Method::HEAD => {}
             Method::PUT => {
-                let bytes = body::read(request, 4096, Duration::from_secs(5)).await?;
+                let bytes = body::read(&mut request, 4096, Duration::from_secs(5)).await?;
                 let rule: Rule = body::parse(&bytes)?;
                 rule.validate()?;
                 self.set(rule);

@@ -52,10 +52,20 @@ impl Placement {
     }
 }
 
-/// The key that the form that signs in has.
-pub fn sign_in(bytes: &[u8]) -> Result<String, Problem> {
-    let [key] = fields(bytes, ["key"])?;
-    key.map(|key| key.trim().to_owned()).ok_or_else(|| Problem::bad_request("the form needs a key"))
+/// The form that signs in; a key is never shown, so there is no `Debug`.
+#[derive(Clone)]
+pub(crate) struct SignIn {
+    /// The API key.
+    pub(crate) key: String,
+}
+
+impl SignIn {
+    /// Reads a form's body: the key, and no other field.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
+        let [key] = fields(bytes, ["key"])?;
+        let key = key.ok_or_else(|| Problem::bad_request("the form needs a key"))?;
+        Ok(Self { key: key.trim().to_owned() })
+    }
 }
 
 /// A form's fields: each once at most, and no other.
@@ -315,9 +325,9 @@ mod tests {
 
     #[test]
     fn a_sign_in_has_its_key_once_and_nothing_else() {
-        assert_eq!(sign_in(b"key=+abc%0A").unwrap(), "abc");
+        assert_eq!(SignIn::parse(b"key=+abc%0A").unwrap().key, "abc");
         for wrong in ["", "key=a&key=b", "key=a&sku=b", "sku=a"] {
-            assert!(sign_in(wrong.as_bytes()).is_err(), "{wrong}");
+            assert!(SignIn::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 

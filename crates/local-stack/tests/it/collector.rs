@@ -44,12 +44,12 @@ impl Collector {
         let seconds = Duration::from_secs;
         let limits =
             Limits { connections: 64, header: seconds(60), idle: seconds(60), write: seconds(60) };
-        let handler = move |request: service_kit::Request, _| {
+        let handler = move |mut request: service_kit::Request, _| {
             let kept = Arc::clone(&kept);
             async move {
                 assert_eq!(request.uri().path(), "/v1/traces");
                 assert_eq!(request.headers()["content-type"], PROTOBUF);
-                let bytes = body::read(request, 16 << 20, seconds(10)).await.unwrap();
+                let bytes = body::read(&mut request, 16 << 20, seconds(10)).await.unwrap();
                 let export = ExportTraceServiceRequest::decode(bytes).unwrap();
                 kept.lock().unwrap().push(export);
                 Ok(body::text(StatusCode::OK, PROTOBUF, Vec::new()))

@@ -9,11 +9,13 @@ use hyper_util::rt::TokioIo;
 use local_stack::{Service, Stack, http, state::temporary_folder};
 use serde_json::json;
 use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::support::{connect, fault, get, metric, start, start_with};
+use crate::support::{connect, fault, get, metric, read_to_end, start, start_with, until};
 
 /// Requests at work at a time, and how long each takes: together the capacity.
 const IN_FLIGHT: u32 = 8;
@@ -162,5 +164,52 @@ async fn a_crowd_before_the_dashboard_costs_one_snapshot_a_second_and_little_mem
     assert!(memory < MEMORY_BYTES, "{:.1} MiB", memory / 1024.0 / 1024.0);
     // A wide bound: the crowd and other tests share the cores with it.
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    stack.stop().await.unwrap();
+}
+
+/// Sends the head of a sign-in form with so many bytes of content, and no content yet.
+async fn begin_sign_in(stack: &Stack, length: usize) -> TcpStream {
+    let mut stream = connect(stack, Service::Gateway).await;
+    let head = format!(
+        "POST /session HTTP/1.1\r\nhost: x\r\nconnection: close\r\nsec-fetch-site: same-origin\r\n\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_form_that_is_sent_slowly_holds_no_permit() {
+    const FORMS: u32 = 8;
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("MAX_IN_FLIGHT", "2")]).await;
+    let form = format!("key={}", stack.api_key());
+    let mut stalled = Vec::new();
+    for _ in 0..FORMS {
+        stalled.push(begin_sign_in(&stack, 100).await);
+    }
+    let mut slow = begin_sign_in(&stack, form.len()).await;
+    until("their content is awaited", || async {
+        let working = "http_connections{state=\"working\"}";
+        metric(&stack, Service::Gateway, working).await > f64::from(FORMS) + 0.5
+    })
+    .await;
+    assert!(metric(&stack, Service::Gateway, "http_requests_in_flight ").await < 0.5);
+    for _ in 0..5 {
+        assert_eq!(get(&stack, "/api/v1/items/NUT-M8").await.status, 200);
+    }
+    for piece in form.as_bytes().chunks(form.len() / 3) {
+        slow.write_all(piece).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    }
+    let signed_in = read_to_end(&mut slow).await;
+    assert!(signed_in.starts_with("HTTP/1.1 303 "), "{signed_in}");
+    assert!(signed_in.contains("\r\nset-cookie: stockyard_session="), "{signed_in}");
+    for mut stream in stalled {
+        let refused = read_to_end(&mut stream).await;
+        assert!(refused.starts_with("HTTP/1.1 408 "), "{refused}");
+    }
+    let mut large = begin_sign_in(&stack, 1025).await;
+    assert!(read_to_end(&mut large).await.starts_with("HTTP/1.1 413 "));
     stack.stop().await.unwrap();
 }
