@@ -92,7 +92,8 @@ impl Gateway {
     /// When a file with keys or tokens cannot be used.
     pub fn new(config: Config, kit: &Kit) -> Result<Self, BoxError> {
         // A service that reads a body to its end must have time left to answer.
-        let body_within = kit.config.body_timeout.min(PASS_WITHIN / 2);
+        let answer_within = PASS_WITHIN.min(kit.config.request_timeout);
+        let body_within = kit.config.body_timeout.min(answer_within / 2);
         let upstream = |name, base: &hyper::Uri, token: Option<Watched<_>>| {
             let client = Client::new(name, PASS_WITHIN, &kit.metrics).with_token(token.clone());
             let probe = Client::unguarded(topology::WITHIN).with_token(token);

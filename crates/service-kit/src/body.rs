@@ -16,9 +16,9 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
-use crate::{Problem, client::Answer, server::Connection};
+use crate::{Problem, client::Answer, deadline::CallTime, server::Connection};
 
 /// The type of JSON.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -200,9 +200,11 @@ pub(crate) fn json_bytes(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("our types have string keys and cannot fail to serialise")
 }
 
-/// Reads a request's body: 413 over `limit` bytes, 408 when it takes longer than `within`, 400 when it breaks off.
+/// Reads a request's body: 413 over `limit` bytes, 408 when it takes longer than `within` or than the request may, 504 when
+/// its caller's deadline passes, 400 when it breaks off.
 pub async fn read(request: &mut Request, limit: usize, within: Duration) -> Result<Bytes, Problem> {
     let body = request.body_mut();
+    let time = CallTime::of(within);
     let too_large = || {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large")
             .detail(format!("a body may have {limit} bytes"))
@@ -210,16 +212,17 @@ pub async fn read(request: &mut Request, limit: usize, within: Duration) -> Resu
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    match timeout(within, Limited::new(body, limit).collect()).await {
+    match timeout_at(time.end, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::bad_request("the body broke off")),
+        Err(_) if time.is_cut => Err(Problem::deadline_exceeded()),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body-timeout",
             "The body came too slowly",
         )
-        .detail(format!("a body may take {within:?}"))),
+        .detail(format!("a body may take {:?}", time.within))),
     }
 }
 

@@ -102,6 +102,32 @@ async fn a_body_that_is_too_large_is_answered_413_and_one_that_stalls_408() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_that_stalls_is_answered_408_when_the_request_has_no_more_time_either() {
+    let state = temporary_folder().unwrap();
+    let settings = [("BODY_TIMEOUT", "500ms"), ("REQUEST_TIMEOUT", "500ms")];
+    let stack = start_with(&state, &settings).await;
+    let form = "sec-fetch-site: same-origin\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+    let write = format!("authorization: Bearer {}\r\nidempotency-key: slow\r\n", stack.api_key());
+    for (service, path, headers) in [
+        (GATEWAY, "/session", form),
+        (GATEWAY, "/api/v1/orders", &write),
+        (Service::Orders, "/v1/orders", &write),
+        (Service::Inventory, "/v1/items/NUT-M8/receipts", &write),
+    ] {
+        for (deadline, status) in [("", 408), ("x-request-timeout-ms: 200\r\n", 504)] {
+            let mut stream = connect(&stack, service).await;
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\n{headers}{deadline}content-length: 100\r\nconnection: close\r\n\r\n{{"
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let answer = read_to_end(&mut stream).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        }
+    }
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_request_too_many_is_shed_at_once_and_probes_are_answered() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("MAX_IN_FLIGHT", "1"), ("FAULTS", "on")]).await;
