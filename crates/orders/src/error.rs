@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use service_kit::{BoxError, Problem, database::DatabaseError};
+use service_kit::{BoxError, Problem, client::ClientError, database::DatabaseError};
 
 use crate::domain::{MAX_AMOUNT, Status};
 
@@ -15,6 +15,9 @@ pub enum Error {
     /// inventory gave no answer, or one that cannot be used: to be tried again.
     #[error("inventory gave no answer")]
     Inventory(#[source] BoxError),
+    /// The caller's own deadline passed before inventory answered.
+    #[error("the caller's deadline passed")]
+    Deadline,
     /// There is no such order.
     #[error("there is no such order")]
     NoOrder,
@@ -41,6 +44,15 @@ pub enum Error {
     Illegal(Status),
 }
 
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Deadline => Self::Deadline,
+            error => Self::Inventory(error.into()),
+        }
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let unprocessable = |slug, title| Self::new(StatusCode::UNPROCESSABLE_ENTITY, slug, title);
@@ -49,6 +61,7 @@ impl From<Error> for Problem {
             Error::Inventory(source) => {
                 Self::unavailable("inventory gave no answer").source(source)
             }
+            Error::Deadline => Self::deadline_exceeded(),
             Error::NoOrder => Self::not_found("there is no such order"),
             Error::UnknownSkus(skus) => unprocessable("unknown-sku", "An item is not known")
                 .detail(format!("not known: {}", skus.join(", ")))
@@ -89,6 +102,8 @@ impl From<Error> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -103,6 +118,8 @@ mod tests {
             (Error::MixedCurrencies, 422, "mixed-currencies"),
             (Error::TotalTooLarge, 422, "total-too-large"),
             (Error::Inventory("refused".into()), 503, "unavailable"),
+            (ClientError::Deadline.into(), 504, "deadline-exceeded"),
+            (ClientError::Timeout(Duration::ZERO).into(), 503, "unavailable"),
         ] {
             let members = Problem::from(error).members();
             assert_eq!(members["status"], status, "{members}");

@@ -150,7 +150,7 @@ impl Inventory {
             .header(CONTENT_TYPE, "application/json")
             .body(body)
             .expect("the address and identifiers were checked when they came in");
-        self.client.send(request).await.map_err(|error| Error::Inventory(error.into()))
+        Ok(self.client.send(request).await?)
     }
 }
 

@@ -137,7 +137,7 @@ impl Client {
 
     /// Sends a request that is safe to repeat, and reads the whole answer. One of more than 1 MiB counts as broken.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ClientError> {
-        self.with_retries(|within| {
+        let answer = self.with_retries(|within| {
             let answer = self.exchange(request.clone().map(Body::from), within);
             async move {
                 let (parts, body) = answer.await?.into_parts();
@@ -145,8 +145,11 @@ impl Client {
                 let bytes = body.map_err(ClientError::Broken)?.to_bytes();
                 Ok(Response::from_parts(parts, bytes))
             }
-        })
-        .await
+        });
+        let answer = answer.await?;
+        // The upstream gave up for the caller's deadline, a moment before this client.
+        let is_late = answer.extensions().get::<deadline::Exceeded>().is_some();
+        if is_late { Err(ClientError::Deadline) } else { Ok(answer) }
     }
 
     /// Sends a request on and gives the answer as it comes.

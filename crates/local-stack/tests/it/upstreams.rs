@@ -117,6 +117,26 @@ async fn the_breaker_opens_after_failures_and_closes_when_the_service_is_back() 
     stack.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_callers_deadline_passes_is_answered_504() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 10_000})).await;
+    let url = format!("{}/v1/orders", stack.url(Service::Orders));
+    for millis in [5, 12, 50, 200].repeat(3) {
+        let millis = millis.to_string();
+        let headers = [("x-request-timeout-ms", &*millis), ("idempotency-key", &*millis)];
+        let late = http::send(Method::POST, &url, &headers, order("NUT-M8", 1)).await.unwrap();
+        assert_eq!(late.status, 504, "{millis} ms: {}", late.text());
+        assert_eq!(late.json()["type"], "/problems/deadline-exceeded");
+    }
+    let failed =
+        "http_request_duration_seconds_count{method=\"POST\",route=\"/v1/orders\",status=\"";
+    assert!(metric(&stack, Service::Orders, &format!("{failed}5")).await < 0.5);
+    assert!(metric(&stack, Service::Orders, &format!("{failed}499")).await > 11.5);
+    stack.stop().await.unwrap();
+}
+
 /// Sends a GET to this path of the gateway whose caller waits for so many milliseconds.
 async fn get_within(stack: &Stack, path: &str, millis: u32) -> http::Reply {
     let (url, millis) = (format!("{}{path}", stack.url(GATEWAY)), millis.to_string());
