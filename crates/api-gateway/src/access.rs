@@ -95,11 +95,15 @@ impl Access {
     /// May a caller have its trace sampled? With a valid API key or session, `SAMPLED_PER_SECOND` of them: a stranger
     /// could have everything exported. Counts nothing for the key; a wrong one is told so by `admit`.
     pub fn may_ask_for_sampling(&self, headers: &HeaderMap) -> bool {
-        let is_known = match bearer(headers) {
+        self.is_known(headers) && self.sampled.check().is_ok()
+    }
+
+    /// Is there a valid API key or session?
+    pub fn is_known(&self, headers: &HeaderMap) -> bool {
+        match bearer(headers) {
             Some(text) => self.keys.get().find(text).is_some(),
             None => self.session(headers).is_some(),
-        };
-        is_known && self.sampled.check().is_ok()
+        }
     }
 
     /// The key that began a request's session.

@@ -41,6 +41,9 @@ const PASS_WITHIN: Duration = Duration::from_secs(9);
 const FORM_BYTES: usize = 1024;
 /// How long its content may take. Who signs in is not known yet, and keeps a connection busy meanwhile.
 const FORM_WITHIN: Duration = Duration::from_secs(2);
+/// The shortest deadline of who has no API key: it is time enough for a read, since one that is given up half-way costs a
+/// connection to a service.
+const STRANGERS_DEADLINE: Duration = Duration::from_millis(100);
 /// The types of our files.
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
@@ -210,6 +213,10 @@ impl App for Gateway {
 
     fn may_ask_for_sampling(&self, headers: &HeaderMap) -> bool {
         self.access.may_ask_for_sampling(headers)
+    }
+
+    fn least_deadline(&self, headers: &HeaderMap) -> Duration {
+        if self.access.is_known(headers) { Duration::ZERO } else { STRANGERS_DEADLINE }
     }
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {

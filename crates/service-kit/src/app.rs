@@ -1,6 +1,6 @@
 //! What a service is to the kit: routes, and an answer for each.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::{HeaderMap, Method};
 
@@ -31,6 +31,12 @@ pub trait App: Send + Sync + 'static {
     /// `traceparent`, `TRACE_RATIO` rules. The default is for services whose callers are known.
     fn may_ask_for_sampling(&self, _headers: &HeaderMap) -> bool {
         true
+    }
+
+    /// The shortest deadline that a caller may set: a shorter one counts as this. Asked only when there is one. The default
+    /// is for services whose callers are known.
+    fn least_deadline(&self, _headers: &HeaderMap) -> Duration {
+        Duration::ZERO
     }
 
     /// Answers. Requests other than GET run to their end even when the client goes away.

@@ -34,6 +34,9 @@ const RESPONSE_BYTES: usize = 1024 * 1024;
 const ATTEMPTS: u32 = 3;
 /// The longest wait before the first retry; it doubles, and each wait is a random part of it.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// With less time left until its caller's deadline a request is not sent: given up half-way it would cost a connection here
+/// and a statement there, for nobody.
+const LEAST_TIME: Duration = Duration::from_millis(10);
 
 /// A client for one other service.
 #[derive(Debug, Clone)]
@@ -182,7 +185,8 @@ impl Client {
                 return result;
             }
             let pause = RETRY_PAUSE * 2_u32.pow(attempt - 1);
-            let in_time = deadline::remaining().is_none_or(|remaining| remaining > pause);
+            let in_time =
+                deadline::remaining().is_none_or(|remaining| remaining > pause + LEAST_TIME);
             if !in_time || !guard.withdraw() {
                 return result;
             }
@@ -202,8 +206,7 @@ impl Client {
         F: Future<Output = Result<Response<T>, ClientError>> + Send + 'static,
     {
         let time = CallTime::of(self.response);
-        // The header cannot tell less than a millisecond, and sent in vain it would cost a connection.
-        let is_over = time.is_cut && time.within < Duration::from_millis(1);
+        let is_over = time.is_cut && time.within < LEAST_TIME;
         let Some(guard) = &self.guard else {
             if is_over {
                 return Err(ClientError::Deadline);
@@ -275,4 +278,36 @@ fn is_worth_a_retry<T>(result: &Result<Response<T>, ClientError>) -> bool {
 pub fn json_body(value: &impl serde::Serialize) -> Bytes {
     let bytes = serde_json::to_vec(value);
     bytes.expect("our types have string keys and cannot fail to serialise").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hyper::HeaderMap;
+    use tokio::{
+        net::TcpListener,
+        time::{Instant, timeout},
+    };
+    use tracing::Span;
+
+    use super::*;
+    use crate::{deadline::Deadline, scope::Scope, telemetry::Trace};
+
+    #[tokio::test]
+    async fn a_request_with_too_little_time_left_is_not_sent() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = Client::unguarded(Duration::from_secs(5));
+        for (left, is_sent) in [(LEAST_TIME / 2, false), (LEAST_TIME * 20, true)] {
+            let at = Instant::now() + left;
+            let deadline = Some(Deadline { at, within: left, is_callers: true });
+            let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, || false, Span::none);
+            let request = Request::get(&url).body(Bytes::new()).unwrap();
+            let result = Scope { deadline, trace, peer: None }.run(client.send(request)).await;
+            assert!(matches!(result, Err(ClientError::Deadline)), "{result:?}");
+            let connected = timeout(Duration::from_millis(50), listener.accept()).await;
+            assert_eq!(connected.is_ok(), is_sent, "{left:?}");
+        }
+    }
 }

@@ -25,11 +25,16 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Of a request that began with these headers: what the caller still waits, but at most `limit`. A header that is
-    /// no number says nothing.
-    pub(crate) fn of(headers: &HeaderMap, begin: Instant, limit: Duration) -> Self {
+    /// Of a request that began with these headers: what the caller still waits, but at least `least`, which is asked where
+    /// there is a header, and at most `limit`. A header that is no number says nothing.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        begin: Instant,
+        least: impl FnOnce() -> Duration,
+        limit: Duration,
+    ) -> Self {
         let told = headers.get(HEADER).and_then(|value| digits(value.to_str().ok()?));
-        let told = told.map(|millis| Duration::from_millis(millis.into()));
+        let told = told.map(|millis| Duration::from_millis(millis.into()).max(least()));
         let is_callers = told.is_some_and(|told| told < limit);
         let within = told.map_or(limit, |told| told.min(limit));
         Self { at: begin + within, within, is_callers }
@@ -96,13 +101,19 @@ mod tests {
     #[test]
     fn a_caller_can_shorten_the_time_and_not_lengthen_it() {
         let limit = Duration::from_secs(10);
-        let with = |value: &'static str| {
+        let with_least = |value: &'static str, least: u64| {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]);
-            let Deadline { within, is_callers, .. } = Deadline::of(&headers, Instant::now(), limit);
+            let least = || Duration::from_millis(least);
+            let Deadline { within, is_callers, .. } =
+                Deadline::of(&headers, Instant::now(), least, limit);
             (within, is_callers)
         };
+        let with = |value| with_least(value, 0);
         assert_eq!(with("250"), (Duration::from_millis(250), true));
         assert_eq!(with("0"), (Duration::ZERO, true));
+        assert_eq!(with_least("99", 100), (Duration::from_millis(100), true));
+        assert_eq!(with_least("250", 100), (Duration::from_millis(250), true));
+        assert_eq!(with_least("0", 60_000), (limit, false));
         for nothing_said in ["", "10000", "60000", "-1", "1.5", "soon", "99999999999999999999"] {
             assert_eq!(with(nothing_said), (limit, false), "{nothing_said}");
         }
@@ -113,7 +124,7 @@ mod tests {
         fn whatever_is_told_the_limit_holds(value in "[\\x20-\\x7e]{0,30}") {
             let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_str(&value).unwrap())]);
             let limit = Duration::from_secs(10);
-            proptest::prop_assert!(Deadline::of(&headers, Instant::now(), limit).within <= limit);
+            proptest::prop_assert!(Deadline::of(&headers, Instant::now(), Duration::default, limit).within <= limit);
         }
     }
 
@@ -122,7 +133,12 @@ mod tests {
         assert_eq!(remaining(), None);
         let (trace, _) = Trace::of(&HeaderMap::new(), 0.0, || false, Span::none);
         let headers = HeaderMap::from_iter([(HEADER, HeaderValue::from_static("2000"))]);
-        let deadline = Some(Deadline::of(&headers, Instant::now(), Duration::from_secs(10)));
+        let deadline = Some(Deadline::of(
+            &headers,
+            Instant::now(),
+            Duration::default,
+            Duration::from_secs(10),
+        ));
         Scope { deadline, trace, peer: None }
             .run(async {
                 tokio::time::advance(Duration::from_millis(500)).await;

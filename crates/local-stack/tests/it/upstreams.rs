@@ -46,9 +46,8 @@ async fn the_callers_deadline_is_carried_to_the_last_service() {
         .await;
     // Without the deadline it would wait its own three seconds.
     assert!(start.elapsed() < Duration::from_millis(2900), "{:?}", start.elapsed());
-    let url = format!("{}/api/v1/items", stack.url(GATEWAY));
     let none_left =
-        http::send(Method::GET, &url, &[("x-request-timeout-ms", "0")], "").await.unwrap();
+        api.send(Method::GET, "/api/v1/items", &[("x-request-timeout-ms", "0")], "").await.unwrap();
     assert_eq!(none_left.json()["type"], "/problems/deadline-exceeded");
     stack.stop().await.unwrap();
 }
@@ -147,8 +146,8 @@ async fn get_within(stack: &Stack, path: &str, millis: u32) -> http::Reply {
 async fn a_callers_own_deadline_affects_nobody_else() {
     let state = temporary_folder().unwrap();
     let stack = start_with(&state, &[("FAULTS", "on")]).await;
-    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 60})).await;
-    for millis in [0, 1, 2, 5, 20].repeat(4) {
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 300})).await;
+    for millis in [0, 1, 2, 5, 150].repeat(4) {
         let late = get_within(&stack, "/api/v1/items", millis).await;
         assert_eq!(late.status, 504, "{}", late.text());
         assert_eq!(late.json()["type"], "/problems/deadline-exceeded", "{millis} ms");
@@ -166,6 +165,31 @@ async fn a_callers_own_deadline_affects_nobody_else() {
     assert!(
         metric(&stack, INVENTORY, "http_request_duration_seconds_count{status=\"5").await < 0.5
     );
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_is_too_short_costs_no_upstream_connection() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("FAULTS", "on")]).await;
+    fault(&stack, INVENTORY, json!({"route": "*", "latency_ms": 25})).await;
+    let api = stack.api_client();
+    for millis in [0, 1, 2, 5, 9].repeat(4) {
+        let millis = millis.to_string();
+        let headers = [("x-request-timeout-ms", &*millis)];
+        let late = api.send(Method::GET, "/api/v1/items", &headers, "").await.unwrap();
+        assert_eq!(late.json()["type"], "/problems/deadline-exceeded", "{millis} ms");
+    }
+    let asked = "http_request_duration_seconds_count{method=\"GET\",route=\"/v1/items\"";
+    assert!(metric(&stack, INVENTORY, asked).await < 0.5, "none is sent in vain");
+    // A stranger cannot set such a deadline: its requests come to their end.
+    for millis in [0, 1, 5, 10, 20].repeat(4) {
+        get_within(&stack, "/api/v1/items", millis).await;
+    }
+    let given_up = format!("{asked},status=\"499\"");
+    // Other tests share the cores.
+    assert!(metric(&stack, INVENTORY, asked).await > 19.5);
+    assert!(metric(&stack, INVENTORY, &given_up).await < 5.0);
     stack.stop().await.unwrap();
 }
 

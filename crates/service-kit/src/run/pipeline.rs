@@ -82,7 +82,9 @@ impl<A: App> Pipeline<A> {
         let template = routed.as_ref().map_or("unmatched", |(_, template)| *template);
         let trace = self.trace(&request, template);
         let client = self.flights.client(peer.address.ip(), request.headers());
-        let deadline = Deadline::of(request.headers(), begin, self.kit.config.request_timeout);
+        let limit = self.kit.config.request_timeout;
+        let least = || self.app.least_deadline(request.headers());
+        let deadline = Deadline::of(request.headers(), begin, least, limit);
         let kind = (label(request.method()), template);
         let mut flight = Flight::new(&self.flights, kind, begin, trace);
         let scope = Scope {
