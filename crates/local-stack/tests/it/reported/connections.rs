@@ -14,7 +14,20 @@ use crate::support::{connect, metric, read_to_end};
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = malformed();
     rows.extend(heads());
+    rows.extend(expecting());
     rows
+}
+
+/// R4: a client that waits for `100 Continue` gets its answer, and is told that the connection ends with it.
+fn expecting() -> Vec<Row> {
+    let row = |length: u32| {
+        let head = format!(
+            "POST /api/v1/orders HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        );
+        let row = Row::raw("R4", &format!("{length} bytes expecting 100"), head, 401);
+        row.contains("\r\nconnection: close\r\n").lacks("100 Continue")
+    };
+    [1, 100, 4096, 4097].map(row).into()
 }
 
 /// R5: what is no HTTP is answered as every other error is, by every listener.
