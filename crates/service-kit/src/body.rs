@@ -59,7 +59,11 @@ impl HttpBody for Content {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        let frame = Pin::new(&mut self.incoming).poll_frame(context);
+        if let Some(connection) = &self.connection {
+            connection.reads(frame.is_pending());
+        }
+        let frame = ready!(frame);
         // Who knows how much there is to come does not ask whether more comes.
         if frame.is_none() || self.incoming.is_end_stream() {
             if let Some(connection) = self.connection.take() {

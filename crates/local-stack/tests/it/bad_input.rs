@@ -223,7 +223,7 @@ fn smuggled(key: &str) -> Vec<(&'static str, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_shaped_for_smuggling_never_reach_a_service_as_two() {
     let state = temporary_folder().unwrap();
-    let stack = start_with(&state, &[("HEADER_TIMEOUT", "2s")]).await;
+    let stack = start_with(&state, &[("HEADER_TIMEOUT", "2s"), ("IDLE_TIMEOUT", "2s")]).await;
     for (name, request) in smuggled(stack.api_key()) {
         let answer = raw(&stack, request.as_bytes()).await;
         for status in answer.split("HTTP/1.1 ").skip(1) {

@@ -12,7 +12,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::support::{connect, fault, get, metric, read_to_end, start, start_with, until};
@@ -179,6 +179,22 @@ async fn begin_sign_in(stack: &Stack, length: usize) -> TcpStream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_content_is_awaited_makes_room_for_another() {
+    let state = temporary_folder().unwrap();
+    let stack = start_with(&state, &[("MAX_CONNECTIONS", "8")]).await;
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        stalled.push(begin_sign_in(&stack, 100).await);
+    }
+    for _ in 0..5 {
+        // A form is waited for 2 s.
+        let answer = timeout(Duration::from_secs(1), get(&stack, "/api/v1/items/NUT-M8"));
+        assert_eq!(answer.await.expect("it is answered at once").status, 200);
+    }
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sign_in_form_that_is_sent_slowly_holds_no_permit() {
     const FORMS: u32 = 8;
     let state = temporary_folder().unwrap();
@@ -190,8 +206,8 @@ async fn a_sign_in_form_that_is_sent_slowly_holds_no_permit() {
     }
     let mut slow = begin_sign_in(&stack, form.len()).await;
     until("their content is awaited", || async {
-        let working = "http_connections{state=\"working\"}";
-        metric(&stack, Service::Gateway, working).await > f64::from(FORMS) + 0.5
+        let reading = "http_connections{state=\"reading\"}";
+        metric(&stack, Service::Gateway, reading).await > f64::from(FORMS) + 0.5
     })
     .await;
     assert!(metric(&stack, Service::Gateway, "http_requests_in_flight ").await < 0.5);

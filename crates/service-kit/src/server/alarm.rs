@@ -99,6 +99,7 @@ mod tests {
         assert!(time::timeout(seconds(1), alarm.sleep(seconds(1))).await.is_err());
         assert_eq!(passed(alarm.sleep(seconds(1))).await, 10);
         connection.work(false);
+        connection.answer();
         let idle = alarm.sleep(seconds(1));
         assert!(time::timeout(seconds(5), passed(idle)).await.is_err());
         let idle = alarm.sleep(seconds(1));

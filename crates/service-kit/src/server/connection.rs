@@ -15,6 +15,8 @@ pub(super) enum Phase {
     Waiting,
     /// A request is at work.
     Working,
+    /// The next piece of a request's content is waited for.
+    Reading,
     /// An answer is under way.
     Answering,
     /// All was said; what its peer still sends is read and thrown away.
@@ -24,9 +26,10 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) const ALL: [(Self, &'static str); 5] = [
+    pub(super) const ALL: [(Self, &'static str); 6] = [
         (Self::Waiting, "waiting"),
         (Self::Working, "working"),
+        (Self::Reading, "reading"),
         (Self::Answering, "answering"),
         (Self::Lingering, "lingering"),
         (Self::Closing, "closing"),
@@ -92,8 +95,7 @@ impl Connection {
 
     /// Begins to wait for a request.
     pub(super) fn wait(&self, now: Instant) {
-        let _unless_it_is_being_closed = self.goes(Phase::Answering, Phase::Waiting)
-            || self.goes(Phase::Working, Phase::Waiting);
+        self.goes(Phase::Answering, Phase::Waiting);
         self.head.store(NONE, Relaxed);
         self.waits.store(self.since_accepted(now), Relaxed);
     }
@@ -117,6 +119,15 @@ impl Connection {
         self.goes(Phase::Waiting, Phase::Working)
     }
 
+    /// The next piece of the request's content is waited for, or it came.
+    pub(crate) fn reads(&self, is_pending: bool) {
+        if is_pending {
+            self.goes(Phase::Working, Phase::Reading);
+        } else {
+            self.goes(Phase::Reading, Phase::Working);
+        }
+    }
+
     /// The request's content was read to its end.
     pub(crate) fn content_ends(&self) {
         self.is_unread.store(false, Relaxed);
@@ -128,6 +139,7 @@ impl Connection {
 
     /// The answer's head is there.
     pub(super) fn answer(&self) {
+        self.reads(false);
         self.goes(Phase::Working, Phase::Answering);
     }
 
@@ -151,7 +163,7 @@ impl Connection {
 
     /// Is there a request that was not answered to the end?
     pub(super) fn is_busy(&self) -> bool {
-        self.is(Phase::Working) || self.is(Phase::Answering)
+        self.is(Phase::Working) || self.is(Phase::Reading) || self.is(Phase::Answering)
     }
 
     /// Has it brought a request?
@@ -173,7 +185,9 @@ impl Connection {
 
     /// Is to be closed to make room; false when a request is at work on it.
     pub(super) fn close(&self) -> bool {
-        self.close_idle() || self.goes(Phase::Answering, Phase::Closing)
+        self.close_idle()
+            || self.goes(Phase::Reading, Phase::Closing)
+            || self.goes(Phase::Answering, Phase::Closing)
     }
 
     /// Is to be closed; false when its peer waits for an answer, or for the rest of it.
@@ -221,12 +235,16 @@ mod tests {
         for one in [&idle, &answered, &working, &later] {
             assert!(one.work(false));
         }
-        answered.answer();
+        [&idle, &answered, &later].map(Connection::answer);
         idle.wait(Instant::now());
         advance(Duration::from_secs(1)).await;
         later.wait(Instant::now());
         assert!(idle.worth() < later.worth() && later.worth() < answered.worth());
         assert_eq!(working.worth(), None);
+        assert!(!working.close());
+        working.reads(true);
+        assert!(working.worth().is_some());
+        working.reads(false);
         assert!(!working.close());
         assert!(idle.close());
         assert!(!idle.work(false), "it is being closed");

@@ -64,7 +64,7 @@ fn problem(status: StatusCode) -> Problem {
     if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
         Problem::head_too_large()
     } else {
-        Problem::bad_request("the request is not HTTP/1.1 as RFC 9112 has it")
+        Problem::bad_request("the request is not of the form that RFC 9112 has")
     }
 }
 
