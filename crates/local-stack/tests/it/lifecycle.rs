@@ -6,8 +6,9 @@ use hyper::Method;
 use local_stack::{Service, http, state::temporary_folder};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
-use crate::support::{fault, get, item, metric, order, place, start, start_with, until};
+use crate::support::{connect, fault, get, item, metric, order, place, start, start_with, until};
 
 const INVENTORY: Service = Service::Inventory;
 
@@ -186,6 +187,24 @@ async fn a_database_that_hangs_holds_up_no_shutdown() {
     }
     stack.await_ready().await.unwrap();
     assert_eq!(place(&stack, "after", order("CHAIN-6", 1)).await.status, 201);
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_never_ends_holds_up_no_shutdown() {
+    let state = temporary_folder().unwrap();
+    let mut stack = start(&state).await;
+    let mut begun = connect(&stack, Service::Orders).await;
+    begun.write_all(b"GET /v1/orders HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    until("its head has begun", || async {
+        metric(&stack, Service::Orders, "http_connections{state=\"waiting\"}").await > 0.5
+    })
+    .await;
+    let start = Instant::now();
+    let status = stack.end(Service::Orders, Signal::TERM).await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    stack.start_service(Service::Orders).await.unwrap();
     stack.stop().await.unwrap();
 }
 
