@@ -64,7 +64,9 @@ where
 
     /// The value of this key; none when there is no such row.
     pub async fn find(&self, key: K) -> Found<V> {
-        Ok(self.find_all([key]).await?.into_iter().next().flatten())
+        let (sender, receiver) = oneshot::channel();
+        self.ask([(key, sender)]);
+        told(receiver).await
     }
 
     /// The values of these keys, in their order, by the same statement.
@@ -79,15 +81,18 @@ where
                 ((key, sender), receiver)
             })
             .unzip();
-        if self.0.queue.ask(asked) {
-            self.0.spawn();
-        }
+        self.ask(asked);
         let mut found = Vec::with_capacity(receivers.len());
         for receiver in receivers {
-            // Nobody answers when the runtime ends, or the task panics.
-            found.push(receiver.await.unwrap_or_else(|_| Err(PoolError::Closed.into()))?);
+            found.push(told(receiver).await?);
         }
         Ok(found)
+    }
+
+    fn ask(&self, keys: impl IntoIterator<Item = (K, oneshot::Sender<Found<V>>)>) {
+        if self.0.queue.ask(keys) {
+            self.0.spawn();
+        }
     }
 }
 
@@ -96,10 +101,10 @@ where
     K: Clone + Debug + Eq + Hash + Send + Sync + ToSql + 'static,
     V: Clone + Debug + Send + 'static,
 {
-    /// In a task of its own: whoever asks may give up at any time, and others wait for the same answer.
+    /// In a task of its own: whoever asks may give up at any time, and others wait for the same answer. In a box, since
+    /// tokio moves a task eight times.
     fn spawn(self: &Arc<Self>) {
-        let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.serve().await });
+        tokio::spawn(Box::pin(Arc::clone(self).serve()));
     }
 
     /// Answers what is asked for, until nothing is.
@@ -142,7 +147,7 @@ impl<K: Eq + Hash, V> Queue<K, V> {
     }
 
     /// True when nobody serves yet.
-    fn ask(&self, keys: Vec<(K, oneshot::Sender<Found<V>>)>) -> bool {
+    fn ask(&self, keys: impl IntoIterator<Item = (K, oneshot::Sender<Found<V>>)>) -> bool {
         let mut asked = self.lock();
         for (key, sender) in keys {
             asked.keys.entry(key).or_default().push(sender);
@@ -188,6 +193,12 @@ impl<K, V> Drop for Serving<'_, K, V> {
         drop(asked); // who waits may run at once
         drop(abandoned);
     }
+}
+
+/// What was found.
+async fn told<V>(receiver: oneshot::Receiver<Found<V>>) -> Found<V> {
+    // Nobody answers when the runtime ends, or the task panics.
+    receiver.await.unwrap_or_else(|_| Err(PoolError::Closed.into()))
 }
 
 fn tell<V>(senders: Vec<oneshot::Sender<Found<V>>>, found: impl Fn() -> Found<V>) {

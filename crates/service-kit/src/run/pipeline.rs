@@ -171,7 +171,7 @@ impl<A: App> Pipeline<A> {
     ) -> oneshot::Receiver<Response> {
         let (sender, answer) = oneshot::channel();
         let scope = scope::with(Scope::clone).expect(SCOPE);
-        let work = write(flight, deadline, self.called(route, request), sender);
+        let work = Box::pin(write(flight, deadline, self.called(route, request), sender));
         self.kit.tasks.spawn(scope.run(work).instrument(Span::current()));
         answer
     }
