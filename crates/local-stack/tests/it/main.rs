@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod measure;
+mod memory;
 mod model_orders;
 mod model_stock;
 mod orders;
