@@ -4,6 +4,7 @@
 
 mod access;
 mod api_keys;
+mod attacks;
 mod backup;
 mod bad_input;
 mod certificates;
@@ -29,3 +30,4 @@ mod support;
 mod telemetry;
 mod upgrade;
 mod upstreams;
+mod viewers;

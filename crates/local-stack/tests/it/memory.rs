@@ -111,7 +111,7 @@ impl Operation {
 }
 
 /// The memory that a service's pod may have, in kB.
-fn limit(service: Service) -> u64 {
+pub(crate) fn limit(service: Service) -> u64 {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../kustomize/base");
     let manifest = fs::read_to_string(folder.join(service.name()).join("deployment.yaml")).unwrap();
     let limits = manifest.lines().find(|line| line.trim_start().starts_with("limits:")).unwrap();
@@ -120,7 +120,7 @@ fn limit(service: Service) -> u64 {
 }
 
 /// The most that each service holds until the work is done, in kB.
-async fn most_during(processes: &[u32], work: impl Future) -> Vec<u64> {
+pub(crate) async fn most_during(processes: &[u32], work: impl Future) -> Vec<u64> {
     let mut most = vec![0; processes.len()];
     let look = async {
         loop {
