@@ -80,12 +80,16 @@ impl App for Orders {
 
     async fn call(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Problem> {
         match route {
-            Route::Place => self.place(request).await,
-            Route::List => self.list(&request).await,
+            // Boxed: a read would carry the room for them.
+            Route::Place => Box::pin(self.place(request)).await,
+            Route::List => Box::pin(self.list(&request)).await,
             Route::Get(id) => {
                 conditional::answer(request.headers(), &self.placing.store.order(id).await?)
             }
-            Route::Cancel(id) => Ok(body::json(StatusCode::OK, &self.placing.cancel(id).await?)),
+            Route::Cancel(id) => {
+                let order = Box::pin(self.placing.cancel(id)).await?;
+                Ok(body::json(StatusCode::OK, &order))
+            }
         }
     }
 }

@@ -135,9 +135,15 @@ impl Inner {
     /// Whose token it is.
     async fn subject(self: &Arc<Self>, text: &str) -> Result<Box<str>, Refusal> {
         let now = epoch::seconds();
-        if let Some(subject) = self.seen(text, now)? {
-            return Ok(subject);
+        match self.seen(text, now)? {
+            Some(subject) => Ok(subject),
+            // Boxed: it is seldom, and every request would carry the room for it.
+            None => Box::pin(self.verify(text, now)).await,
         }
+    }
+
+    /// Whose token it is that was not verified before.
+    async fn verify(self: &Arc<Self>, text: &str, now: u64) -> Result<Box<str>, Refusal> {
         let token = Token::parse(text)?;
         let keys = self.keys_with(token.key_id()).await?;
         let key = keys.get(token.key_id()).ok_or(Invalid::UnknownKey)?;
