@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use local_stack::{Service, Stack, http, state::temporary_folder};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant as Tick, MissedTickBehavior, interval, interval_at};
 
 use crate::support::{connect, metric, order, place, start};
 
@@ -24,7 +24,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// Viewers of the dashboard, each on a connection of its own.
 #[derive(Clone, Copy)]
 struct Crowd {
-    viewers: usize,
+    viewers: u32,
     /// Between two looks of one of them.
     every: Duration,
     lasts: Duration,
@@ -43,7 +43,9 @@ impl Crowd {
     /// Lets the crowd look, and probes every service meanwhile.
     #[expect(clippy::print_stdout, reason = "--nocapture shows what was measured")]
     async fn look(self, stack: &Stack) -> Probes {
-        let crowd = join_all((0..self.viewers).map(|_| self.view(stack)));
+        // They come one after the other, as people do: all at once are more than may be at work.
+        let comes = |number: u32| self.every * number / self.viewers;
+        let crowd = join_all((0..self.viewers).map(|number| self.view(stack, comes(number))));
         let (views, mut probes) = tokio::join!(crowd, self.probe(stack));
         assert!(views.iter().all(|views| *views > 0));
         probes.sort_unstable();
@@ -64,12 +66,12 @@ impl Crowd {
     }
 
     /// Asks for the dashboard again and again on one connection; how often it came.
-    async fn view(self, stack: &Stack) -> usize {
+    async fn view(self, stack: &Stack, comes: Duration) -> usize {
         let stream = TokioIo::new(connect(stack, GATEWAY).await);
         let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(stream).await.unwrap();
         let connection = tokio::spawn(connection);
         let (begin, mut views) = (Instant::now(), 0);
-        let mut ticks = interval(self.every);
+        let mut ticks = interval_at(Tick::now() + comes, self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while begin.elapsed() < self.lasts {
             ticks.tick().await;
