@@ -142,23 +142,33 @@ fn without_names(literal: &str) -> String {
     split
 }
 
-/// A script as it is compared with another: its lines without comments, every number in a literal the same, since times
-/// and digests are not. In any order: what is sent at the same time arrives so.
+/// A script as it is compared with another: its statements without comments, every number in a literal the same, since
+/// times and digests are not. In any order: what is sent at the same time arrives so. The keys of one statement come in any
+/// order too, so that of its literals only the letters count.
 pub(super) fn normal(script: &str) -> Vec<String> {
-    let lines = script.lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
-    let mut normal: Vec<_> = lines.map(normal_line).collect();
+    let lines = script.lines().filter(|line| !line.is_empty() && !line.starts_with("--"));
+    // pgbench's own commands end with their line.
+    let end = |line: &str| if line.starts_with('\\') { ";\n" } else { "\n" };
+    let text: String = lines.map(|line| format!("{line}{}", end(line))).collect();
+    let mut normal: Vec<_> = text.trim_end().split(";\n").map(normal_statement).collect();
     normal.sort();
     normal
 }
 
-fn normal_line(line: &str) -> String {
-    let part = |part| match part {
-        Part::Text(text) => text.to_owned(),
-        Part::Literal(literal) => without_numbers(literal),
-        Part::Parameter(number) => format!("${number}"),
-    };
-    parts(line).into_iter().map(part).collect()
+fn normal_statement(statement: &str) -> String {
+    let (mut sql, mut letters) = (String::new(), Vec::new());
+    for part in parts(statement.trim_end_matches(';')) {
+        match part {
+            Part::Text(text) => sql.push_str(text),
+            Part::Literal(literal) => letters.extend(without_numbers(literal).chars()),
+            Part::Parameter(number) => sql.push_str(&format!("${number}")),
+        }
+    }
+    letters.sort_unstable();
+    letters.into_iter().fold(sql, |mut all, letter| {
+        all.push(letter);
+        all
+    })
 }
 
 fn without_numbers(literal: &str) -> String {
@@ -242,5 +252,11 @@ mod tests {
             assert_ne!(normal(script), normal(change));
         }
         assert_eq!(normal("SELECT 1;\nSELECT a;"), normal("SELECT a;\nSELECT 1;"));
+        let keys = |array: &str| normal(&format!("\\set a 1\nSELECT ({array});\nSELECT 1;\n"));
+        assert_eq!(
+            keys("'{\"a\nb' || :x || '\",' || :x || '}'"),
+            keys("'{' || :x || ',\"a\nb' || :x || '\"}'")
+        );
+        assert_ne!(keys("'{' || :x || '}'"), keys("'{' || :x || ',' || :x || '}'"));
     }
 }
