@@ -6,7 +6,7 @@
   images,
   apps,
 }: let
-  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ workspace.crates ++ ["docs" "kustomize/components/backup"]);
+  sources = workspace.pick "sources" (workspace.manifests ++ workspace.settings ++ workspace.crates ++ ["docs" "kustomize/base" "kustomize/components/backup"]);
 
   # A check that runs cargo on the development layer.
   cargoCheck = name: arguments:
