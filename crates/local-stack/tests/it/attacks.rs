@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     memory::{limit, most_during},
-    support::{metric, order, start_with, until},
+    support::{allow_files, metric, order, start_with, until},
 };
 
 const GATEWAY: Service = Service::Gateway;
@@ -281,6 +281,7 @@ async fn wrong_after(stack: &Stack, service: Service) -> Vec<String> {
 /// Carries out every attack for so long. What it changed for others, in words.
 #[expect(clippy::print_stdout, reason = "--nocapture shows what was measured")]
 async fn attack(each: Duration) -> Vec<String> {
+    allow_files(4096);
     let state = temporary_folder().unwrap();
     // As in production.
     let mut stack = start_with(&state, &[("FAIR_SHARES", "on"), ("READ_ACCESS", "key")]).await;

@@ -19,7 +19,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::support::{connect, get, order, place, start};
+use crate::support::{allow_files, connect, get, order, place, start};
 
 const GATEWAY: Service = Service::Gateway;
 /// Connections that read what they are sent, as many as there may be requests at work, and some that read nothing.
@@ -139,6 +139,7 @@ pub(crate) async fn most_during(processes: &[u32], work: impl Future) -> Vec<u64
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_public_route_takes_half_of_its_pods_memory() {
+    allow_files(2048);
     let state = temporary_folder().unwrap();
     let mut stack = start(&state).await;
     let processes = Service::ALL.map(|one| stack.running(one).unwrap().child.id().unwrap());

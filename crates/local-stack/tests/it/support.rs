@@ -11,6 +11,7 @@ use local_stack::{
     Service, Settings, Stack,
     http::{self, Reply},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -44,6 +45,15 @@ pub(crate) async fn start_with(state: &TempDir, environment: &[(&str, &str)]) ->
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     settings.environment = environment.iter().map(owned).collect();
     Stack::start(settings).await.unwrap()
+}
+
+/// Lets this process, and those that it starts, have so many files open: many machines allow 1,024.
+pub(crate) fn allow_files(files: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < files) {
+        let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum });
+        raised.unwrap_or_else(|_| panic!("{files} open files are needed: raise ulimit -n"));
+    }
 }
 
 /// An order's body.
