@@ -165,10 +165,8 @@ fn normal_statement(statement: &str) -> String {
         }
     }
     letters.sort_unstable();
-    letters.into_iter().fold(sql, |mut all, letter| {
-        all.push(letter);
-        all
-    })
+    sql.extend(letters);
+    sql
 }
 
 fn without_numbers(literal: &str) -> String {

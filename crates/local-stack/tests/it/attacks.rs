@@ -3,7 +3,6 @@
 use std::{
     env,
     future::pending,
-    io,
     net::{Ipv4Addr, SocketAddr},
     str,
     sync::Arc,
@@ -15,7 +14,7 @@ use local_stack::{Service, Stack, api_client::ApiClient, http, state::temporary_
 use rustix::net::sockopt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
@@ -23,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     memory::{limit, most_during},
-    support::{allow_files, metric, order, start_with, until},
+    support::{address_of, allow_files, connect_from, metric, order, start_with, until},
 };
 
 const GATEWAY: Service = Service::Gateway;
@@ -184,13 +183,6 @@ async fn read(stream: &mut TcpStream) {
     let _closed = timeout(Duration::from_secs(1), reading).await;
 }
 
-async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    socket.set_reuseaddr(true)?;
-    socket.bind((from, 0).into())?;
-    socket.connect(to).await
-}
-
 /// Does something so many times a second, each time from another address, until it is dropped.
 async fn from_many<F>(per_second: u32, attempt: impl Fn(Ipv4Addr) -> F)
 where
@@ -245,7 +237,7 @@ async fn beside(
     attack: Option<&Arc<Attack>>,
     lasts: Duration,
 ) -> (Duration, Vec<u64>) {
-    let to: SocketAddr = stack.url(GATEWAY).trim_start_matches("http://").parse().unwrap();
+    let to = address_of(stack, GATEWAY);
     let attacking = async {
         let Some(attack) = attack else { return pending().await };
         let attempt = |from| {

@@ -1,7 +1,6 @@
 //! The limits of a listener: each row of ARCHITECTURE's table that a client can run into.
 
 use std::{
-    net::SocketAddr,
     str,
     time::{Duration, Instant},
 };
@@ -12,12 +11,13 @@ use rustix::net::sockopt;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::TcpStream,
     time::{sleep, timeout},
 };
 
 use crate::support::{
-    connect, fault, get, item, metric, order, place, read_to_end, start_with, until,
+    address_of, connect, connect_from, fault, get, item, metric, order, place, read_to_end,
+    start_with, until,
 };
 
 const GATEWAY: Service = Service::Gateway;
@@ -286,7 +286,7 @@ async fn one_address_holds_an_eighth_and_others_have_the_rest() {
     let slow = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n";
     let mut held = Vec::new();
     for _ in 0..2 {
-        let mut stream = connect_from(&stack, [127, 0, 0, 2]).await;
+        let mut stream = connect_as(&stack, 2).await;
         stream.write_all(format!("{slow}\r\n").as_bytes()).await.unwrap();
         held.push(stream);
     }
@@ -295,22 +295,22 @@ async fn one_address_holds_an_eighth_and_others_have_the_rest() {
     })
     .await;
     let quick = b"GET /api/v1/items HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut third = connect_from(&stack, [127, 0, 0, 2]).await;
+    let mut third = connect_as(&stack, 2).await;
     assert_eq!(ask(&mut third, quick).await, 429, "two are an eighth of sixteen");
-    let mut other = connect_from(&stack, [127, 0, 0, 3]).await;
+    let mut other = connect_as(&stack, 3).await;
     assert_eq!(ask(&mut other, quick).await, 200);
     // A trusted proxy tells whom a request is from; nobody else does.
     for (from, client, status) in
         [(7, "127.0.0.2", 429), (7, "198.51.100.9", 200), (2, "198.51.100.9", 429)]
     {
-        let mut stream = connect_from(&stack, [127, 0, 0, from]).await;
+        let mut stream = connect_as(&stack, from).await;
         let told =
             format!("GET /api/v1/items HTTP/1.1\r\nhost: x\r\nx-forwarded-for: {client}\r\n\r\n");
         assert_eq!(ask(&mut stream, told.as_bytes()).await, status, "{from} for {client}");
     }
     // Silent connections: beyond its eighth of eighty it loses its own.
     for _ in 0..200 {
-        held.push(connect_from(&stack, [127, 0, 0, 2]).await);
+        held.push(connect_as(&stack, 2).await);
     }
     until("it has its share", || async {
         let closed = "http_connections_closed_total{reason=\"share\"}";
@@ -323,11 +323,8 @@ async fn one_address_holds_an_eighth_and_others_have_the_rest() {
 }
 
 /// A connection to the gateway from an address of this machine.
-async fn connect_from(stack: &Stack, address: [u8; 4]) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((address, 0).into()).unwrap();
-    let to = stack.url(GATEWAY).trim_start_matches("http://").parse::<SocketAddr>().unwrap();
-    socket.connect(to).await.unwrap()
+async fn connect_as(stack: &Stack, last: u8) -> TcpStream {
+    connect_from([127, 0, 0, last].into(), address_of(stack, GATEWAY)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! A stack of its own for each test.
 
 use std::{
-    env,
+    env, io,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
     io::AsyncReadExt,
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{sleep, timeout},
 };
 use uuid::Uuid;
@@ -136,9 +137,21 @@ pub(crate) async fn metric(stack: &Stack, service: Service, series: &str) -> f64
     values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }
 
+/// Where a service listens.
+pub(crate) fn address_of(stack: &Stack, service: Service) -> SocketAddr {
+    stack.url(service).trim_start_matches("http://").parse().unwrap()
+}
+
 /// A connection to a service's public listener, for what no client would send.
 pub(crate) async fn connect(stack: &Stack, service: Service) -> TcpStream {
-    TcpStream::connect(stack.url(service).trim_start_matches("http://")).await.unwrap()
+    TcpStream::connect(address_of(stack, service)).await.unwrap()
+}
+
+/// The same from an address of this machine.
+pub(crate) async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
 }
 
 /// All that comes until the peer closes, which it must do in time.
