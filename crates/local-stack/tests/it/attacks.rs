@@ -154,7 +154,7 @@ impl Attack {
         let Ok(mut stream) = connect_from(from, to).await else { return };
         let _refused = stream.write_all(&self.sends).await;
         match self.then {
-            Then::Stays => sleep(STAYS).await,
+            Then::Stays => return sleep(STAYS).await,
             Then::Drips => {
                 let begin = Instant::now();
                 while begin.elapsed() < STAYS && stream.write_all(b"x").await.is_ok() {
@@ -170,9 +170,7 @@ impl Attack {
             }
             Then::Reads => {}
         }
-        if !matches!(self.then, Then::Stays) {
-            read(&mut stream).await;
-        }
+        read(&mut stream).await;
     }
 }
 

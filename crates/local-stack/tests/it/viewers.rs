@@ -26,6 +26,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy)]
 struct Crowd {
     viewers: u32,
+    /// How long it takes until all have come, one after the other.
+    come_within: Duration,
     /// Between two looks of one of them.
     every: Duration,
     lasts: Duration,
@@ -44,8 +46,7 @@ impl Crowd {
     /// Lets the crowd look, and probes every service meanwhile.
     #[expect(clippy::print_stdout, reason = "--nocapture shows what was measured")]
     async fn look(self, stack: &Stack) -> Probes {
-        // They come one after the other, as people do: all at once are more than may be at work.
-        let comes = |number: u32| self.every * number / self.viewers;
+        let comes = |number: u32| self.come_within * number / self.viewers;
         let crowd = join_all((0..self.viewers).map(|number| self.view(stack, comes(number))));
         let (views, mut probes) = tokio::join!(crowd, self.probe(stack));
         assert!(views.iter().all(|views| *views > 0));
@@ -115,7 +116,8 @@ async fn a_crowd_before_the_dashboard_costs_one_snapshot_a_second_and_little_mem
     let begin = Instant::now();
     // A closed loop would take both cores from the tests beside it.
     let (every, lasts) = (Duration::from_millis(200), Duration::from_secs(4));
-    let probes = Crowd { viewers: 200, every, lasts }.look(&stack).await;
+    let probes =
+        Crowd { viewers: 200, come_within: Duration::ZERO, every, lasts }.look(&stack).await;
     let looks = metric(&stack, Service::Inventory, lists).await - before;
     let seconds = begin.elapsed().as_secs_f64();
     assert!(looks <= seconds + 1.0, "{looks} snapshots in {seconds:.1} s");
@@ -151,13 +153,15 @@ async fn five_hundred_viewers_cost_others_little() {
     let lasts = Duration::from_secs(30);
     let bound = Duration::from_millis(50);
     let (alone, ()) = orders_beside(&stack, tokio::time::sleep(lasts)).await;
-    // As often as live.js renews the page.
-    let crowd = Crowd { viewers: 500, every: Duration::from_secs(3), lasts };
+    // As often as live.js renews the page. All at once they would be more than may be at work.
+    let every = Duration::from_secs(3);
+    let crowd = Crowd { viewers: 500, come_within: every, every, lasts };
     let (beside, probes) = orders_beside(&stack, crowd.look(&stack)).await;
     println!("{alone:.0} orders/s alone, {beside:.0} beside the crowd");
     assert!(probes.percentile(99) < bound, "{:?}", probes.percentile(99));
     assert!(beside > alone * 0.8, "{beside} orders/s, {alone} without viewers");
-    let without_a_pause = Crowd { viewers: 50, every: Duration::from_nanos(1), lasts };
+    let (come_within, every) = (Duration::ZERO, Duration::from_nanos(1));
+    let without_a_pause = Crowd { viewers: 50, come_within, every, lasts };
     let probes = without_a_pause.look(&stack).await;
     assert!(probes.percentile(99) < bound, "{:?}", probes.percentile(99));
     stack.stop().await.unwrap();
